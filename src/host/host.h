@@ -1,0 +1,93 @@
+#pragma once
+// What is on this machine, read-only. `Host` is the interface; real_host() reads /proc, sock_diag and
+// cgroup files; FakeHost (host/fake_host.h) is filled by tests. Every answer is a snapshot: whoever
+// acts on a process afterwards must open a PidFd by its identity.
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/result.h"
+#include "model/system_map.h"
+
+namespace squall::host {
+
+struct Process {
+  base::ProcessIdentity identity;
+  pid_t parent = 0;
+  uid_t user = 0;
+  char state = '?';               // as in /proc/PID/stat: R S D T Z ...
+  std::string name;               // comm
+  std::string executable;         // target of /proc/PID/exe; empty when unreadable (permission)
+  std::vector<std::string> argv;
+  std::string cgroup;             // path in the v2 hierarchy; empty when in none
+  std::string container;          // container id when the cgroup path shows one, else empty
+  std::uint64_t network_namespace = 0;  // inode number
+};
+
+struct ProcessUsage {
+  double processor_seconds = 0;       // user + system, since start
+  std::uint64_t resident_bytes = 0;
+  std::uint64_t descriptors = 0;
+  std::uint64_t threads = 0;
+};
+
+struct Endpoint {
+  std::string address;  // "127.0.0.1", "::1"; for UNIX sockets the path
+  std::uint16_t port = 0;
+  bool operator==(const Endpoint&) const = default;
+};
+
+enum class SocketState { kListening, kEstablished, kOther };
+
+struct Socket {
+  std::string protocol;  // "tcp", "tcp6", "udp", "udp6", "unix"
+  SocketState state = SocketState::kOther;
+  Endpoint local;
+  Endpoint remote;
+  std::uint64_t inode = 0;
+  std::uint64_t cookie = 0;            // sock_diag cookie; 0 when unknown
+  std::vector<pid_t> owners;           // processes that hold a descriptor of it
+};
+
+class Host {
+ public:
+  virtual ~Host() = default;
+  virtual base::Result<std::vector<Process>> processes() const = 0;
+  virtual base::Result<Process> process(pid_t pid) const = 0;
+  virtual base::Result<ProcessUsage> usage(const base::ProcessIdentity& identity) const = 0;
+  // All TCP and UDP sockets of the network namespace we are in. `with_owners` walks /proc/*/fd,
+  // which costs about a millisecond for each thousand descriptors.
+  enum class Owners { kSkip, kResolve };
+  virtual base::Result<std::vector<Socket>> sockets(Owners owners) const = 0;
+  virtual base::Result<std::string> hostname() const = 0;
+};
+
+const Host& real_host();
+
+// A member of a service as found on this host.
+struct Member {
+  std::string service;
+  std::string name;   // the map's member name, or "worker-1" counted by start time
+  Process process;    // the main process: the one that no other match is a parent of
+};
+
+// Every process that is a member of `service`: by process selector (exe, argv_contains, user,
+// cgroup), by listening address (whoever really stands behind it: the listener's owner, not a child
+// that merely inherited the descriptor; a proxy such as docker-proxy is named in an error), or by
+// container. Sorted by start time. An empty list is not an error.
+base::Result<std::vector<Member>> find_members(const Host& host, const model::Service& service);
+
+// Listening services and the connections between them, for `squall init`.
+struct DiscoveredService {
+  std::string name;                       // from the executable, made unique
+  std::vector<Process> processes;
+  std::vector<Endpoint> listens;
+  std::vector<std::string> depends_on;    // names of discovered services it is connected to
+};
+base::Result<std::vector<DiscoveredService>> discover_services(const Host& host);
+
+}  // namespace squall::host
