@@ -1,0 +1,33 @@
+#pragma once
+#include <string>
+#include <vector>
+
+#include "evidence/record.h"
+#include "judge/judgement.h"
+#include "model/experiment.h"
+#include "model/plan.h"
+
+namespace squall::judge {
+
+// Everything that the judge goes by. The record says what happened; the experiment and map say what
+// was predicted.
+struct Question {
+  const evidence::Record& record;
+  const model::SystemMap& map;
+  const model::Experiment& experiment;
+};
+
+// Pure: the same record gives the same judgement. Never fails: what cannot be judged is no data or
+// inconclusive, with the reason.
+Judgement judge(const Question& question);
+
+// Which series of a record the judge needs, for ReadOptions::wanted.
+bool needs_series(const model::SystemMap& map, const model::Experiment& experiment,
+                  const evidence::SeriesDeclaration& declaration);
+
+// At plan time: can the planned traffic decide this prediction? `phase_length` is the length of the
+// phase that it is asked about.
+model::Decidability decidability(const model::Prediction& prediction, const model::SystemMap& map,
+                                 const model::Experiment& experiment);
+
+}  // namespace squall::judge

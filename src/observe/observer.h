@@ -1,0 +1,54 @@
+#pragma once
+// All probes of a run, and the watch over the services that the faults touch and their dependents.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/result.h"
+#include "evidence/recorder.h"
+#include "host/host.h"
+#include "model/experiment.h"
+#include "model/system_map.h"
+
+namespace squall::observe {
+
+struct ObserverOptions {
+  const model::SystemMap& map;
+  // Predictions of the run (hypothesis, steady state, abort rules): they decide which probes run
+  // and which slices are counted.
+  std::vector<const model::Prediction*> predictions;
+  // Services to record without being asked: those the faults touch and their dependents.
+  std::vector<std::string> watched_services;
+  const host::Host& host;
+  const base::Clock& clock;
+  evidence::Recorder& recorder;
+  std::uint64_t seed = 0;
+};
+
+// How the load generator did, per probe, so far.
+struct LoadHealth {
+  std::string probe;
+  std::uint64_t intended = 0;
+  std::uint64_t dropped = 0;
+  base::Duration lag_p99{};
+};
+
+class Observer {
+ public:
+  static base::Result<std::unique_ptr<Observer>> create(ObserverOptions options);
+  virtual ~Observer() = default;
+  // Asks every probe once, in parallel. One error per probe that cannot reach its target.
+  virtual std::vector<base::Error> check() = 0;
+  virtual base::Status start() = 0;  // declares series, starts threads
+  // Tells the watch that these processes are about to be killed or restarted by us, so that their
+  // end is not called an unrelated restart.
+  virtual void expect_changes(const std::string& service) = 0;
+  virtual void stop_load() = 0;      // ends load and gauges, waits for outstanding requests
+  virtual base::Status read_back() = 0;  // sequence-numbered writes
+  virtual void stop() = 0;           // ends everything; idempotent
+  virtual std::vector<LoadHealth> load_health() const = 0;
+};
+
+}  // namespace squall::observe
