@@ -7,6 +7,7 @@
 
 namespace squall::model {
 
+// How a value is written, and behind the arrow the form in which `Parameters` holds it.
 enum class ValueType {
   kDuration,   // "250ms"              -> nanoseconds as integer
   kSize,       // "64KiB"              -> bytes as integer
@@ -19,17 +20,22 @@ enum class ValueType {
   kChoice,     // one of `choices`
   kArgv,       // a list of texts with at least one element
   kService,    // the name of a service of the system map
-  kMember,     // the name of a member of the service given beside it
+  kMember,     // the name or role of a named member of the service given in `service` beside it
   kSignal,     // "SIGKILL", "SIGTERM", ...
   kUrl,        // http:// or https://
-  kPath,       // a path, relative to the file that names it
+  kPath,       // a path, relative to the folder of the system map -> absolute
   kQuery,      // a text that is sent to a server as it stands
-  kCondition,  // a condition of the prediction language in which fields are bare
-  kStatus,     // HTTP status: 200, "2xx", or a list of these
+  kCondition,  // a condition of the prediction language in which fields are bare -> as written
+  kStatus,     // HTTP status: 200, "2xx", or a list of these -> a list of texts: ["200", "2xx"]
   kTextMap,    // a map of texts
-  kAny,        // any YAML value, kept as JSON
-  kObject,     // a nested map with `children`
-  kLoad,       // load profile: a rate, or a map with ramp / step / poisson
+  kAny,        // any YAML value       -> JSON (YAML 1.2 core rules)
+  kObject,     // a nested map with `children`; absent or with their defaults
+  kLoad,       // load profile, in one of these forms          -> Parameters::object() with
+               //   200/s                                         shape: constant, rate
+               //   { poisson: 200/s }                            shape: poisson, rate
+               //   { ramp: { from: 10/s, to: 200/s, over: 30s } }  shape: ramp, from, to, over
+               //   { step: [ { rate: 10/s, for: 5s }, ... ] }    shape: step, steps: a list of
+               //                                                 { rate, for }; the last one stays
 };
 
 struct ParameterDescriptor {
@@ -37,7 +43,9 @@ struct ParameterDescriptor {
   ValueType type = ValueType::kText;
   bool required = false;
   std::string_view default_text;  // as one would write it; empty: no default
-  double minimum = -1e308;        // in the base unit of the type
+  // Inclusive, in the unit in which Parameters holds the type: nanoseconds for kDuration, bytes for
+  // kSize, per second for kRate and kLoad, a fraction for kShare. For kArgv and kText: the length.
+  double minimum = -1e308;
   double maximum = 1e308;
   std::string_view summary;       // one plain sentence
   std::span<const std::string_view> choices = {};
