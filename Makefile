@@ -1,0 +1,60 @@
+# The commands that people type. CMake presets do the work (CMakePresets.json).
+SHELL := /bin/bash
+JOBS ?= $(shell nproc)
+
+.PHONY: help build demo test unit style asan tsan fuzz tidy bench install clean
+
+help:
+	@echo "make demo    build Squall, break the example system twice, leave two reports (3 min)"
+	@echo "make test    every test: style, unit, integration, end to end, sanitizers"
+	@echo "make unit    the unit tests of the dev build"
+	@echo "make build   the release program: build/release/squall"
+	@echo "make asan | tsan | fuzz | tidy | bench | install | clean"
+
+build:
+	@scripts/bootstrap --build
+	@cmake --preset release >/dev/null
+	@cmake --build --preset release -j $(JOBS)
+
+demo: build
+	@examples/orchestrator/demo
+
+build/dev/build.ninja:
+	@cmake --preset dev >/dev/null
+
+dev: build/dev/build.ninja
+	@cmake --build --preset dev -j $(JOBS)
+
+unit: dev
+	@cd build/dev && ctest -L 'unit|style' -j $(JOBS) --output-on-failure
+
+style:
+	@scripts/check-format
+
+test:
+	@scripts/bootstrap
+	@scripts/run-tests
+
+asan tsan:
+	@cmake --preset $@ >/dev/null
+	@cmake --build --preset $@ -j $(JOBS)
+	@cd build/$@ && ctest -L unit -j $(JOBS) --output-on-failure
+
+fuzz:
+	@scripts/bootstrap
+	@cmake --preset fuzz >/dev/null && cmake --build --preset fuzz -j $(JOBS)
+	@scripts/run-fuzzers $(SECONDS_EACH)
+
+tidy:
+	@scripts/check-tidy
+
+bench:
+	@scripts/bootstrap
+	@cmake --preset bench >/dev/null && cmake --build --preset bench -j $(JOBS)
+	@bench/run
+
+install: build
+	@cmake --install build/release
+
+clean:
+	@rm -rf build
