@@ -8,5 +8,6 @@ namespace squall::base {
 
 }  // namespace squall::base
 
-#define SQUALL_CHECK(condition) \
-  ((condition) ? static_cast<void>(0) : ::squall::base::check_failed(#condition, __FILE__, __LINE__))
+#define SQUALL_CHECK(condition)       \
+  ((condition) ? static_cast<void>(0) \
+               : ::squall::base::check_failed(#condition, __FILE__, __LINE__))

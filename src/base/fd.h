@@ -56,8 +56,10 @@ class PidFd {
   Status signal(int signal_number) const;  // kNotFound when it has ended
   bool ended() const;
 
- private:
+  // For who got the descriptor from clone or a message; `identity` must be of the same process.
   PidFd(UniqueFd fd, ProcessIdentity identity) : fd_(std::move(fd)), identity_(identity) {}
+
+ private:
   UniqueFd fd_;
   ProcessIdentity identity_;
 };

@@ -61,9 +61,9 @@ class ByteWriter {
   void u32(std::uint32_t v);
   void u64(std::uint64_t v);
   void f64(double v);
-  void varint(std::uint64_t v);         // LEB128
-  void signed_varint(std::int64_t v);   // zigzag LEB128
-  void text(std::string_view v);        // varint length, bytes
+  void varint(std::uint64_t v);        // LEB128
+  void signed_varint(std::int64_t v);  // zigzag LEB128
+  void text(std::string_view v);       // varint length, bytes
   std::span<const std::byte> bytes() const { return bytes_; }
   void clear() { bytes_.clear(); }
   bool empty() const { return bytes_.empty(); }

@@ -29,9 +29,8 @@ class JsonPath {
   const std::string& text() const { return text_; }
 
  private:
-  struct Step;
   std::string text_;
-  std::string encoded_;  // the steps, length-prefixed
+  std::string encoded_;  // the steps: kind, then a length-prefixed key or an index
 };
 
 }  // namespace squall::base

@@ -20,9 +20,21 @@ void set_log_format(LogFormat format);
 
 // Thread-safe; one write(2) a line.
 void log(LogLevel level, std::string_view message, LogFields fields = {});
-inline void log_debug(std::string_view m, LogFields f = {}) { log(LogLevel::kDebug, m, f); }
-inline void log_info(std::string_view m, LogFields f = {}) { log(LogLevel::kInfo, m, f); }
-inline void log_warning(std::string_view m, LogFields f = {}) { log(LogLevel::kWarning, m, f); }
-inline void log_error(std::string_view m, LogFields f = {}) { log(LogLevel::kError, m, f); }
+inline void log_debug(std::string_view m, LogFields f = {}) {
+  log(LogLevel::kDebug, m, f);
+}
+inline void log_info(std::string_view m, LogFields f = {}) {
+  log(LogLevel::kInfo, m, f);
+}
+inline void log_warning(std::string_view m, LogFields f = {}) {
+  log(LogLevel::kWarning, m, f);
+}
+inline void log_error(std::string_view m, LogFields f = {}) {
+  log(LogLevel::kError, m, f);
+}
+
+// The text with the passwords of URLs ("postgres://user:***@host") and the values of named secrets
+// ("password=***", "token: ***") hidden.
+std::string redacted(std::string_view text);
 
 }  // namespace squall::base

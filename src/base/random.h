@@ -11,10 +11,10 @@ class Random {
  public:
   explicit Random(std::uint64_t seed);
   std::uint64_t next();
-  double uniform();                              // [0, 1)
-  std::uint64_t below(std::uint64_t limit);      // [0, limit), unbiased; limit > 0
-  double exponential(double mean);               // for Poisson arrivals
-  double normal();                               // mean 0, deviation 1
+  double uniform();                          // [0, 1)
+  std::uint64_t below(std::uint64_t limit);  // [0, limit), unbiased; limit > 0
+  double exponential(double mean);           // for Poisson arrivals
+  double normal();                           // mean 0, deviation 1
 
  private:
   std::array<std::uint64_t, 4> state_;

@@ -1,6 +1,6 @@
 #pragma once
-// Errors as values. `Error` says what went wrong, in which context, and what to do next; `Result<T>`
-// carries either a value or an Error and may not be ignored.
+// Errors as values. `Error` says what went wrong, in which context, and what to do next;
+// `Result<T>` carries either a value or an Error and may not be ignored.
 
 #include <string>
 #include <string_view>
@@ -36,9 +36,9 @@ std::string_view to_string(ErrorCode code);
 
 struct Error {
   ErrorCode code = ErrorCode::kInternal;
-  std::string message;               // one sentence without a final full stop
-  std::string hint;                  // the next step for the reader; may be empty
-  std::vector<std::string> context;  // what we were doing, innermost first
+  std::string message{};               // one sentence without a final full stop
+  std::string hint{};                  // the next step for the reader; may be empty
+  std::vector<std::string> context{};  // what we were doing, innermost first
 
   // Adds what the caller was doing ("arming worker-outage").
   Error within(std::string what) && {
@@ -125,10 +125,9 @@ using Status = Result<void>;
 }  // namespace squall::base
 
 // `SQUALL_TRY(f());` returns f's error from the enclosing function, if it has one.
-#define SQUALL_TRY(expression)                                         \
-  do {                                                                 \
-    if (auto squall_try_ = (expression); !squall_try_.ok())            \
-      return std::move(squall_try_).error();                           \
+#define SQUALL_TRY(expression)                                                                     \
+  do {                                                                                             \
+    if (auto squall_try_ = (expression); !squall_try_.ok()) return std::move(squall_try_).error(); \
   } while (false)
 
 #define SQUALL_CONCATENATE_INNER(a, b) a##b

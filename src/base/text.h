@@ -15,8 +15,11 @@ std::string nearest(std::string_view word, const std::vector<std::string>& candi
 std::string did_you_mean(std::string_view word, const std::vector<std::string>& candidates);
 
 bool is_valid_utf8(std::string_view bytes);
-// Control characters and invalid UTF-8 made visible, so that untrusted text cannot drive a terminal.
+// Control characters and invalid UTF-8 made visible, so that untrusted text cannot drive a
+// terminal.
 std::string printable(std::string_view text);
+// The same text with every invalid byte replaced by U+FFFD.
+std::string valid_utf8(std::string_view bytes);
 std::vector<std::string> split(std::string_view text, char separator);
 std::string_view trim(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
