@@ -5,6 +5,8 @@
 #include <atomic>
 #include <memory>
 #include <mutex>
+#include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -46,6 +48,8 @@ class Recorder {
  public:
   Recorder(RecordWriter& writer, LiveFeed* feed);
   base::Result<SeriesId> declare(const SeriesDeclaration& declaration);
+  // The id under which `name` was declared.
+  std::optional<SeriesId> find(std::string_view name) const;
   // Feeds only series for which this was called (those that abort rules or the display read).
   void watch(SeriesId series);
   void add(SeriesId series, const RequestSample& sample);
@@ -63,7 +67,7 @@ class Recorder {
   struct Pending;
   RecordWriter& writer_;
   LiveFeed* feed_;
-  std::mutex mutex_;
+  mutable std::mutex mutex_;
   std::vector<std::shared_ptr<Pending>> pending_;
 };
 
