@@ -21,7 +21,7 @@ endif()
 add_library(squall_flags INTERFACE)
 target_compile_options(squall_flags INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wno-sign-conversion
-  -Wnon-virtual-dtor -Woverloaded-virtual -fno-strict-aliasing)
+  -Wnon-virtual-dtor -Woverloaded-virtual -Wno-missing-field-initializers -fno-strict-aliasing)
 if(SQUALL_WERROR)
   target_compile_options(squall_flags INTERFACE -Werror)
 endif()
