@@ -1,0 +1,101 @@
+#include "worker.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <thread>
+
+#include "log.h"
+
+namespace orchestrator {
+namespace {
+
+using std::chrono::steady_clock;
+
+constexpr int kSlots = 16;
+constexpr milliseconds kPoll{25};
+constexpr milliseconds kDatabaseDeadline{1'000};
+// All of one turn has to end well before the tasks look abandoned.
+constexpr milliseconds kQueueBudget{400};
+
+}  // namespace
+
+Worker::Worker(const Settings& settings)
+    : incarnation_(settings.incarnation),
+      visibility_(settings.cures.visibility_timeout ? kVisibilityTimeout : milliseconds(0)),
+      database_(settings.primary_dsn, kDatabaseDeadline),
+      cache_(settings.sentinel_port, settings.queue_password,
+             CachePolicy::with(settings.cures, kQueueBudget)),
+      store_(database_),
+      queue_(cache_) {}
+
+void Worker::run() {
+  log_info(fmt::format("ready as {}", incarnation_));
+  auto next_heartbeat = steady_clock::now();
+  while (true) {
+    if (steady_clock::now() >= next_heartbeat) {
+      next_heartbeat = steady_clock::now() + kHeartbeatEvery;
+      // Without a database there is nothing a worker may take.
+      if (!heartbeat()) {
+        std::this_thread::sleep_for(kHeartbeatEvery / 2);
+        continue;
+      }
+    }
+    finish_due_tasks();
+    take_tasks();
+    std::this_thread::sleep_for(kPoll);
+  }
+}
+
+std::vector<TaskId> Worker::held() const {
+  std::vector<TaskId> tasks;
+  for (const auto& [task, done] : running_) tasks.push_back(task);
+  return tasks;
+}
+
+bool Worker::heartbeat() {
+  const bool heard = store_.heartbeat(incarnation_);
+  if (visibility_.count() > 0 && !running_.empty()) {
+    queue_.extend(incarnation_, held(), visibility_);
+  }
+  return heard;
+}
+
+void Worker::finish_due_tasks() {
+  std::vector<TaskId> due;
+  const auto now = steady_clock::now();
+  for (const auto& [task, done] : running_) {
+    if (done <= now) due.push_back(task);
+  }
+  if (due.empty()) return;
+  const auto recorded = store_.finish(incarnation_, due);
+  for (const TaskId task : due) running_.erase(task);
+  if (!recorded) {
+    log_warning(fmt::format("the end of {} tasks could not be recorded", due.size()));
+    return;
+  }
+  // A task that was taken from us meanwhile keeps its message: somebody else needs it.
+  if (!recorded->empty()) queue_.acknowledge(incarnation_, *recorded);
+}
+
+void Worker::take_tasks() {
+  const int free = kSlots - static_cast<int>(running_.size());
+  if (free <= 0 || !database_.connected()) return;
+  // A few at a time, so that the work spreads over the workers.
+  const auto reserved = queue_.reserve(incarnation_, std::min(free, 4), visibility_);
+  if (!reserved || reserved->empty()) return;
+  const auto claims = store_.claim(incarnation_, *reserved);
+  if (!claims) {
+    log_warning(fmt::format("{} tasks could not be claimed", reserved->size()));
+    return;
+  }
+  std::vector<TaskId> over;
+  const auto now = steady_clock::now();
+  for (const Claim& claim : *claims) {
+    if (claim.claimed) running_[claim.task] = now + milliseconds(claim.run_ms);
+    if (claim.finished) over.push_back(claim.task);
+  }
+  if (!over.empty()) queue_.acknowledge(incarnation_, over);
+}
+
+}  // namespace orchestrator
