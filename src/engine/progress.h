@@ -1,0 +1,42 @@
+#pragma once
+// What a run tells whoever watches it. The command line draws it; tests record it.
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "judge/judgement.h"
+#include "model/plan.h"
+#include "safety/check.h"
+
+namespace squall::engine {
+
+// One prediction as it stands now, for a live row.
+struct LiveRow {
+  std::string name;
+  std::string text;
+  std::string value;              // "182ms", "99.7%", "-" without data
+  enum class State { kNoData, kWithin, kBeyond } state = State::kNoData;
+  std::vector<double> recent;     // for a sparkline, oldest first; NaN where there was no data
+};
+
+// All calls come from the engine's thread and must return quickly.
+class Progress {
+ public:
+  virtual ~Progress() = default;
+  virtual void planned(const model::Plan& /*plan*/, std::string_view /*run*/) {}
+  virtual void bound(const model::Binding& /*binding*/) {}
+  virtual void checked(const std::vector<safety::CheckResult>& /*results*/) {}
+  // `limit` zero: open-ended.
+  virtual void phase_started(std::string_view /*phase*/, base::Duration /*limit*/) {}
+  // A step in words: "outage: armed: worker-2 (pid 4242) ended".
+  virtual void step(std::string_view /*text*/) {}
+  // Something went wrong or needs attention.
+  virtual void warn(std::string_view /*text*/) {}
+  // Several times a second while observing.
+  virtual void tick(std::string_view /*phase*/, base::Duration /*elapsed*/,
+                    base::Duration /*limit*/, const std::vector<LiveRow>& /*rows*/) {}
+};
+
+}  // namespace squall::engine
