@@ -3,7 +3,7 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <sys/eventfd.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -21,6 +21,15 @@ void UniqueFd::reset(int fd) {
 
 namespace {
 
+// The <sys/pidfd.h> of glibc 2.36 cannot be used from C++: it does not say extern "C".
+int pidfd_open(pid_t pid, unsigned flags) {
+  return static_cast<int>(::syscall(SYS_pidfd_open, pid, flags));
+}
+
+int pidfd_send_signal(int pidfd, int signal_number) {
+  return static_cast<int>(::syscall(SYS_pidfd_send_signal, pidfd, signal_number, nullptr, 0));
+}
+
 Error no_such_process(pid_t pid) {
   return Error{.code = ErrorCode::kNotFound,
                .message = fmt::format("process {} does not exist", pid)};
@@ -28,7 +37,7 @@ Error no_such_process(pid_t pid) {
 
 Result<UniqueFd> open_pidfd(pid_t pid) {
   if (pid <= 0) return no_such_process(pid);
-  UniqueFd fd{::pidfd_open(pid, 0)};
+  UniqueFd fd{pidfd_open(pid, 0)};
   if (fd.valid()) return fd;
   // EINVAL: the number belongs to a thread that is not the first of its process.
   if (errno == ESRCH || errno == EINVAL) return no_such_process(pid);
@@ -72,13 +81,12 @@ Result<PidFd> PidFd::open(pid_t pid) {
   SQUALL_ASSIGN(const ProcessIdentity identity, identify_process(pid));
   // Between the two calls the process may have ended and its number been given away. If it still
   // exists now, the number was its own all the time.
-  if (::pidfd_send_signal(fd.get(), 0, nullptr, 0) != 0 && errno == ESRCH)
-    return no_such_process(pid);
+  if (pidfd_send_signal(fd.get(), 0) != 0 && errno == ESRCH) return no_such_process(pid);
   return PidFd{std::move(fd), identity};
 }
 
 Status PidFd::signal(int signal_number) const {
-  if (::pidfd_send_signal(fd_.get(), signal_number, nullptr, 0) == 0) return {};
+  if (pidfd_send_signal(fd_.get(), signal_number) == 0) return {};
   if (errno == ESRCH) {
     return Error{.code = ErrorCode::kNotFound,
                  .message = fmt::format("process {} has ended", identity_.pid)};

@@ -93,23 +93,31 @@ void append_double(std::string& out, double value) {
     out += '0';
     return;
   }
-  const double magnitude = std::fabs(value);
-  const bool fixed = magnitude >= 1e-6 && magnitude < 1e21;
+  // The shortest digits that read back, as "d.ddde+XX"; `point` is where the decimal point belongs.
   char buffer[64];
-  const auto end = std::to_chars(buffer, buffer + sizeof buffer, value,
-                                 fixed ? std::chars_format::fixed : std::chars_format::scientific)
-                       .ptr;
-  std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
-  if (fixed) {
-    out += text;
-    return;
+  const auto end =
+      std::to_chars(buffer, buffer + sizeof buffer, std::fabs(value), std::chars_format::scientific)
+          .ptr;
+  const std::string_view text(buffer, static_cast<std::size_t>(end - buffer));
+  const auto e = text.find('e');
+  std::string digits(text.substr(0, e));
+  std::erase(digits, '.');
+  int point = 0;
+  std::from_chars(text.data() + e + (text[e + 1] == '+' ? 2 : 1), end, point);
+  ++point;
+  const int count = static_cast<int>(digits.size());
+  if (value < 0) out += '-';
+  if (point > 21 || point < -5) {
+    out += digits.substr(0, 1);
+    if (count > 1) out += "." + digits.substr(1);
+    out += fmt::format("e{:+}", point - 1);
+  } else if (point <= 0) {
+    out += "0." + std::string(static_cast<std::size_t>(-point), '0') + digits;
+  } else if (point >= count) {
+    out += digits + std::string(static_cast<std::size_t>(point - count), '0');
+  } else {
+    out += digits.insert(static_cast<std::size_t>(point), ".");
   }
-  // "1e-07" becomes "1e-7".
-  const auto exponent = text.find('e') + 2;
-  out += text.substr(0, exponent);
-  text.remove_prefix(exponent);
-  while (text.size() > 1 && text[0] == '0') text.remove_prefix(1);
-  out += text;
 }
 
 void append_canonical(std::string& out, const Json& value) {

@@ -391,16 +391,20 @@ std::string format_size(std::uint64_t bytes) {
 }
 
 std::string format_rate(double per_second) {
-  std::string best = print(decimal_of(per_second), 0) + "/s";
+  std::string best = print(decimal_of(per_second), 0);
+  std::string_view best_unit = "/s";
+  if (best.size() <= 6) return best + std::string(best_unit);
   for (const Unit& unit : kUnits) {
     if (unit.dimension != Dimension::kRate || unit.divisor == 1) continue;
     // Multiplying may leave a last digit too many (10/60*60): round, and see if it reads back.
-    const double scaled = per_second * static_cast<double>(unit.divisor);
-    const std::string text = fmt::format("{:.12g}{}", scaled, unit.name);
-    const auto back = parse_rate(text);
-    if (text.size() < best.size() && back.ok() && *back == per_second) best = text;
+    const std::string number =
+        fmt::format("{:.12g}", per_second * static_cast<double>(unit.divisor));
+    const auto back = parse_rate(fmt::format("{}{}", number, unit.name));
+    if (number.size() >= best.size() || !back.ok() || *back != per_second) continue;
+    best = number;
+    best_unit = unit.name;
   }
-  return best;
+  return best + std::string(best_unit);
 }
 
 std::string format_share(double share) {
