@@ -2,6 +2,8 @@
 // Mistakes in a user's file: all of them at once, each with file, line and column.
 
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/result.h"
@@ -26,6 +28,7 @@ struct Diagnostic {
   int width = 1;        // how many columns are meant, for the caret line
 };
 
+// Copyable; not thread-safe. Keeps the first thousand mistakes and shows the first fifty.
 class Diagnostics {
  public:
   void error(Location location, std::string message, std::string hint = {}, int width = 1);
@@ -34,6 +37,7 @@ class Diagnostics {
   const std::vector<Diagnostic>& all() const { return all_; }
   // The text of the file, so that excerpts can be shown.
   void set_source(std::string file, std::string_view text);
+  // Adds what is not here already.
   void append(const Diagnostics& other);
   // "worker.yaml:7:3: error: unknown key `fautls`" with excerpt, caret and hint, one after another.
   std::string render() const;
@@ -41,6 +45,9 @@ class Diagnostics {
   base::Error to_error() const;
 
  private:
+  void add(Diagnostic diagnostic);
+
+  bool has_errors_ = false;
   std::vector<Diagnostic> all_;
   std::vector<std::pair<std::string, std::vector<std::string>>> sources_;
 };

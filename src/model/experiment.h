@@ -1,8 +1,10 @@
 #pragma once
 // One experiment file: scenario, hypothesis, faults, blast radius, abort rules.
 
-#include <optional>
+#include <cstdint>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -52,11 +54,18 @@ struct Experiment {
   double drop_limit = 0.001;                                   // share of intended requests
 };
 
+// Parses and validates `text` against the system map and the kinds of this build. All mistakes go to
+// `diagnostics`; the experiment is usable only when there are no errors. Nothing is read from disk.
 Experiment parse_experiment(std::string_view text, const std::string& file, const SystemMap& map,
                             const Vocabulary& vocabulary, Diagnostics& diagnostics);
 
-// The names and types that predictions may use on this system.
+// The gauges recorded of every service that is not external, without being asked: processes, cpu (in
+// cores: 1.5 is one and a half cores busy), memory (bytes), descriptors, sockets, threads, restarts.
+// Each is the sum over the processes of the service.
+std::span<const SignalDescriptor> service_signals();
 
+// The names and types that predictions may use on this system: the signals of its probes and those
+// of its services.
 SignalTable signal_table(const SystemMap& map, const std::vector<std::string>& fault_names);
 
 }  // namespace squall::model

@@ -5,6 +5,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -22,6 +23,9 @@ struct ListenAddress {
   std::string unix_path;
   std::string text() const;
 };
+// Nothing when `text` is none of the forms above; `localhost` is 127.0.0.1. Other names are not
+// looked up.
+std::optional<ListenAddress> parse_listen_address(std::string_view text);
 
 // Which processes are members. All given conditions must hold.
 struct ProcessSelector {
