@@ -14,14 +14,14 @@ namespace squall::evidence {
 using SeriesId = std::uint32_t;
 
 enum class Outcome : std::uint8_t {
-  kOk,         // answered, and the answer meets the probe's `expect`
-  kStatus,     // answered with another status than expected
-  kBadBody,    // answered, but header or body do not meet `expect`
-  kTimeout,    // no answer in time: unknown whether it took effect
-  kReset,      // connection lost before the answer was complete: unknown
-  kConnect,    // connection refused or unreachable: it took no effect
-  kTls,        // TLS failed: it took no effect
-  kProtocol,   // the answer is not of the protocol
+  kOk,        // answered, and the answer meets the probe's `expect`
+  kStatus,    // answered with another status than expected
+  kBadBody,   // answered, but header or body do not meet `expect`
+  kTimeout,   // no answer in time: unknown whether it took effect
+  kReset,     // connection lost before the answer was complete: unknown
+  kConnect,   // connection refused or unreachable: it took no effect
+  kTls,       // TLS failed: it took no effect
+  kProtocol,  // the answer is not of the protocol
 };
 inline constexpr std::size_t kOutcomes = 8;
 std::string_view to_string(Outcome outcome);
@@ -53,7 +53,11 @@ struct RequestBucket {
   std::uint64_t count() const;  // all outcomes, dropped excluded
   std::uint64_t ok() const { return outcomes[0]; }
   void merge(const RequestBucket& other);
+  void clear();  // all but `start`; keeps its memory
 };
+
+// The start of the bucket in which `at` lies.
+base::Instant bucket_start(base::Instant at);
 
 struct GaugeSample {
   base::Instant at;
@@ -63,10 +67,10 @@ struct GaugeSample {
 enum class SeriesKind : std::uint8_t { kRequests, kGauge, kCounter };
 
 struct SeriesDeclaration {
-  std::string name;   // slice id ("reads where ...") or "stuck.value"
+  std::string name;  // slice id ("reads where ...") or "stuck.value"
   SeriesKind kind = SeriesKind::kGauge;
-  std::string unit;   // "", "s", "B", "%"
-  std::string source; // probe or service
+  std::string unit;    // "", "s", "B", "%"
+  std::string source;  // probe or service
 };
 
 // A sequence-numbered write and what became of it.
