@@ -6,20 +6,11 @@
 #include <vector>
 
 #include "base/clock.h"
-#include "judge/judgement.h"
+#include "judge/live_view.h"
 #include "model/plan.h"
 #include "safety/check.h"
 
 namespace squall::engine {
-
-// One prediction as it stands now, for a live row.
-struct LiveRow {
-  std::string name;
-  std::string text;
-  std::string value;              // "182ms", "99.7%", "-" without data
-  enum class State { kNoData, kWithin, kBeyond } state = State::kNoData;
-  std::vector<double> recent;     // for a sparkline, oldest first; NaN where there was no data
-};
 
 // All calls come from the engine's thread and must return quickly.
 class Progress {
@@ -36,7 +27,7 @@ class Progress {
   virtual void warn(std::string_view /*text*/) {}
   // Several times a second while observing.
   virtual void tick(std::string_view /*phase*/, base::Duration /*elapsed*/,
-                    base::Duration /*limit*/, const std::vector<LiveRow>& /*rows*/) {}
+                    base::Duration /*limit*/, const std::vector<judge::LiveRow>& /*rows*/) {}
 };
 
 }  // namespace squall::engine

@@ -1,0 +1,17 @@
+#include <array>
+
+#include "cli/commands/table.h"
+
+namespace squall::cli {
+
+std::span<const Command* const> commands() {
+  static constexpr std::array<const Command*, 20> kAll = {
+      &kInitCommand,   &kDoctorCommand,  &kCheckCommand,  &kKindsCommand,      &kPlanCommand,
+      &kRunCommand,    &kStatusCommand,  &kStopCommand,   &kCleanupCommand,    &kListCommand,
+      &kShowCommand,   &kReportCommand,  &kExplainCommand, &kDiffCommand,      &kReindexCommand,
+      &kExportCommand, &kImportCommand,  &kVersionCommand, &kCompletionCommand, &kHolderCommand,
+  };
+  return kAll;
+}
+
+}  // namespace squall::cli
