@@ -178,11 +178,24 @@ void Session::serve_holder() {
     return;
   }
   for (const inject::LeaseEvent& event : events.value()) on_lease_event(event);
+  if (const auto notice = holder_->stop_notice(); notice && !ending_) {
+    const std::string why = notice->who.empty()
+                                ? fmt::format("the holder was ended by a {}", notice->cause)
+                                : fmt::format("stopped by {}: {}", notice->who, notice->why);
+    record("run.stopping", {}, why);
+    parts_.progress.warn(why);
+    end(model::Outcome::kStopped, why);
+  }
 }
 
 void Session::on_lease_event(const inject::LeaseEvent& event) {
   FaultProgress* fault = find_fault(event.lease);
   if (fault == nullptr) return;
+  if (event.notice) {
+    record("note", fault->name, event.text);
+    parts_.progress.step(fmt::format("{}: {}", fault->name, event.text));
+    return;
+  }
   if (event.state == inject::LeaseState::kArming) return;  // recorded before we asked
   const inject::LeaseState before = fault->state;
   fault->state = event.state;
@@ -206,36 +219,29 @@ void Session::on_lease_event(const inject::LeaseEvent& event) {
                                               was_active ? "was not reverted" : "was not armed",
                                               event.text));
   }
-  const bool asked = event.cause == "deadline" || event.cause == "abort rule" ||
-                     event.cause == "asked" || event.cause == "stopped by operator" ||
-                     event.cause == "record failed" || event.cause == "another fault failed";
-  if (event.state == inject::LeaseState::kReverting && !asked) {
-    record("run.stopping", {}, fmt::format("the lease was ended from outside: {}", event.cause));
-    revert_all("asked");
-    end(model::Outcome::kStopped, event.cause);
+  if (event.cause == "holder gone") {
+    end(model::Outcome::kErrored, "the holder ended unexpectedly; its journal was replayed");
   }
 }
 
+// The client has replayed the journal as far as it goes before it says this. What is still open now
+// gets a last try, and is told plainly when that fails too.
 void Session::on_holder_gone(const base::Error& error) {
   holder_.reset();
-  parts_.progress.warn(fmt::format("the holder ended unexpectedly: {}; replaying its journal",
-                                   error.to_string()));
-  for (FaultProgress& fault : faults_) {
-    if (fault.active()) record("fault.reverting", fault.name, "the holder ended", R"({"cause":"holder gone"})");
-  }
-  auto replayed = inject::cleanup(parts_.inject_state_directory);
-  for (FaultProgress& fault : faults_) {
-    if (fault.over()) continue;
-    if (replayed.ok()) {
-      fault.state = inject::LeaseState::kVerified;
-      record("fault.verified", fault.name, "reverted by replay of the revert journal");
-    } else {
-      fault.state = inject::LeaseState::kFailed;
-      fault.still_active = true;
-      record("fault.failed", fault.name, replayed.error().to_string(), R"({"still_active":true})");
+  parts_.progress.warn(fmt::format("the holder is gone: {}", error.to_string()));
+  if (!all_over()) {
+    auto replayed = inject::cleanup(parts_.inject_state_directory);
+    for (FaultProgress& fault : faults_) {
+      if (fault.over()) continue;
+      fault.still_active = !replayed.ok();
+      fault.state = replayed.ok() ? inject::LeaseState::kVerified : inject::LeaseState::kFailed;
+      record(replayed.ok() ? "fault.verified" : "fault.failed", fault.name,
+             replayed.ok() ? "reverted by replay of the revert journal"
+                           : replayed.error().to_string(),
+             replayed.ok() ? "" : R"({"still_active":true})");
     }
   }
-  end(model::Outcome::kErrored, "the holder ended unexpectedly");
+  end(model::Outcome::kErrored, fmt::format("the holder is gone: {}", error.to_string()));
 }
 
 base::Status Session::arm(const model::FaultBinding& binding, base::Duration duration) {

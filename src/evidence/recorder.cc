@@ -127,7 +127,15 @@ base::Result<SeriesId> Recorder::declare(const SeriesDeclaration& declaration) {
   pending->kind = declaration.kind;
   block.load()->series[id % kPerBlock] = std::move(pending);
   count_.store(id + 1, std::memory_order_release);
+  names_.emplace(declaration.name, id);
   return id;
+}
+
+std::optional<SeriesId> Recorder::find(std::string_view name) const {
+  const std::lock_guard lock(declare_mutex_);
+  const auto found = names_.find(name);
+  if (found == names_.end()) return std::nullopt;
+  return found->second;
 }
 
 void Recorder::watch(SeriesId series) {

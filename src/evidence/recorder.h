@@ -3,6 +3,7 @@
 // feed (abort rules, progress display), and flushes to the RecordWriter a few times a second.
 
 #include <atomic>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -55,6 +56,8 @@ class Recorder {
   Recorder& operator=(const Recorder&) = delete;
 
   base::Result<SeriesId> declare(const SeriesDeclaration& declaration);
+  // The id under which `name` was declared.
+  std::optional<SeriesId> find(std::string_view name) const;
   // Feeds only series for which this was called (those that abort rules or the display read).
   void watch(SeriesId series);
   void add(SeriesId series, const RequestSample& sample);
@@ -77,7 +80,8 @@ class Recorder {
 
   RecordWriter& writer_;
   LiveFeed* feed_;
-  std::mutex declare_mutex_;
+  mutable std::mutex declare_mutex_;
+  std::map<std::string, SeriesId, std::less<>> names_;
   // Two levels of pointers that are set once, so that add() finds its series without a lock.
   std::unique_ptr<std::atomic<Block*>[]> blocks_;
   std::atomic<SeriesId> count_{0};
