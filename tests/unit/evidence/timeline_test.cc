@@ -109,6 +109,16 @@ TEST(Timeline, AFaultThatFailedToArmIsSaidToHaveFailed) {
   EXPECT_FALSE(timeline.fault.has_value());
 }
 
+TEST(Timeline, AWallClockSetBackAnHourChangesNothing) {
+  Record::Content content;
+  content.header.boot_start = at(100);
+  content.header.wall_start = base::WallTime(seconds(-3600));  // as read after it was set back
+  content.events = whole_run();
+  const Timeline timeline = timeline_of(Record::make(std::move(content)));
+  EXPECT_EQ(timeline.fault->length(), seconds(17));
+  EXPECT_EQ(timeline.end, at(150));
+}
+
 TEST(Timeline, WhatCannotBeReadInDetailsIsIgnored) {
   auto events = whole_run();
   events[4].details = "[[[";
