@@ -92,7 +92,7 @@ base::Status preflight(Session& session, const model::Plan& plan, BoundPlan& bou
   session.parts().progress.bound(bound.binding);
 
   inject::HolderOptions holder_options;
-  holder_options.run = session.parts().writer->path();
+  holder_options.run = session.parts().run.text();
   holder_options.experiment = plan.experiment;
   holder_options.reason = plan.scenario;
   holder_options.system_directory = session.map().directory;
@@ -278,7 +278,7 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
   SQUALL_ASSIGN(auto writer, create_record(options, plan, result.run));
   SQUALL_ASSIGN(auto feed, evidence::LiveFeed::create());
   result.record_path = writer->path();
-  Session session({options.map, options.experiment, plan, progress, base::real_clock(),
+  Session session({result.run, options.map, options.experiment, plan, progress, base::real_clock(),
                    std::move(interruption), std::move(writer), std::move(feed),
                    options.inject_state_directory});
   progress.planned(plan, result.run.text());
@@ -288,7 +288,8 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
   SQUALL_ASSIGN(auto observer,
                 observe::Observer::create({map, predictions_of(map, experiment),
                                            watched_services(map, plan), host::real_host(),
-                                           base::real_clock(), session.recorder(), plan.seed}));
+                                           base::real_clock(), session.recorder(), plan.seed,
+                                           result.run.short_text()}));
   session.set_observer(std::move(observer));
 
   // 3. Bind and preflight. Nothing has been touched; the record exists and can be written.

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "base/clock.h"
+#include "base/ids.h"
 #include "engine/interruption.h"
 #include "engine/progress.h"
 #include "engine/workspace.h"
@@ -59,6 +60,7 @@ struct FaultProgress {
 class Session {
  public:
   struct Parts {
+    base::RunId run;
     const LoadedMap& map;
     const LoadedExperiment& experiment;
     const model::Plan& plan;
