@@ -1,10 +1,10 @@
 #pragma once
-// What is on this machine, read-only. `Host` is the interface; real_host() reads /proc, sock_diag and
-// cgroup files; FakeHost (host/fake_host.h) is filled by tests. Every answer is a snapshot: whoever
-// acts on a process afterwards must open a PidFd by its identity.
+// What is on this machine, read-only. `Host` is the interface; real_host() reads /proc, sock_diag
+// and cgroup files; FakeHost (host/fake_host.h) is filled by tests. Every answer is a snapshot:
+// whoever acts on a process afterwards must open a PidFd by its identity.
 
 #include <cstdint>
-#include <memory>
+#include <map>
 #include <optional>
 #include <string>
 #include <vector>
@@ -19,24 +19,26 @@ struct Process {
   base::ProcessIdentity identity;
   pid_t parent = 0;
   uid_t user = 0;
-  char state = '?';               // as in /proc/PID/stat: R S D T Z ...
-  std::string name;               // comm
-  std::string executable;         // target of /proc/PID/exe; empty when unreadable (permission)
+  char state = '?';        // as in /proc/PID/stat: R S D T Z ...
+  std::string name;        // comm
+  std::string executable;  // target of /proc/PID/exe; empty when unreadable (permission)
   std::vector<std::string> argv;
-  std::string cgroup;             // path in the v2 hierarchy; empty when in none
-  std::string container;          // container id when the cgroup path shows one, else empty
+  std::string cgroup;                   // path in the v2 hierarchy; empty when in none
+  std::string container;                // container id when the cgroup path shows one, else empty
   std::uint64_t network_namespace = 0;  // inode number
 };
 
 struct ProcessUsage {
-  double processor_seconds = 0;       // user + system, since start
+  double processor_seconds = 0;  // user + system, since start
   std::uint64_t resident_bytes = 0;
-  std::uint64_t descriptors = 0;
+  std::uint64_t descriptors = 0;  // 0 also when we may not see them (other user, no root)
   std::uint64_t threads = 0;
 };
 
 struct Endpoint {
-  std::string address;  // "127.0.0.1", "::1"; for UNIX sockets the path
+  // "127.0.0.1", "::1"; for UNIX sockets the path ("@name" if abstract). An IPv4 address mapped
+  // into IPv6 is shown as IPv4, so that both ends of a connection compare equal.
+  std::string address;
   std::uint16_t port = 0;
   bool operator==(const Endpoint&) const = default;
 };
@@ -49,21 +51,38 @@ struct Socket {
   Endpoint local;
   Endpoint remote;
   std::uint64_t inode = 0;
-  std::uint64_t cookie = 0;            // sock_diag cookie; 0 when unknown
-  std::vector<pid_t> owners;           // processes that hold a descriptor of it
+  std::uint64_t cookie = 0;   // sock_diag cookie; 0 when unknown
+  std::vector<pid_t> owners;  // processes that hold a descriptor of it
 };
 
+// A running container, as its engine (Docker, Podman) describes it.
+struct Container {
+  std::string id;  // 64 hex digits, as in Process::container
+  std::string name;
+  std::string image;
+  std::map<std::string, std::string> labels;
+};
+
+// Thread-safe: every call reads anew and keeps nothing.
 class Host {
  public:
   virtual ~Host() = default;
+  // All processes but kernel threads, by ascending pid. Those that end while we read are left out.
   virtual base::Result<std::vector<Process>> processes() const = 0;
+  // kNotFound when there is no such process.
   virtual base::Result<Process> process(pid_t pid) const = 0;
   virtual base::Result<ProcessUsage> usage(const base::ProcessIdentity& identity) const = 0;
-  // All TCP and UDP sockets of the network namespace we are in. `with_owners` walks /proc/*/fd,
-  // which costs about a millisecond for each thousand descriptors.
+  // All TCP and UDP sockets (but those in TIME_WAIT, which nobody owns) and the named or connected
+  // UNIX sockets of the network namespace we are in. kResolve walks /proc/*/fd, which costs about a
+  // millisecond for each thousand descriptors; other users' are seen by root only.
   enum class Owners { kSkip, kResolve };
   virtual base::Result<std::vector<Socket>> sockets(Owners owners) const = 0;
   virtual base::Result<std::string> hostname() const = 0;
+  // Asks the container engines' UNIX sockets. An engine that is not there is no error.
+  virtual base::Result<std::vector<Container>> containers() const = 0;
+  // Our own process, which with its ancestors is never a member of a service: their argument lists
+  // may well contain what a selector looks for.
+  virtual pid_t self() const = 0;
 };
 
 const Host& real_host();
@@ -71,22 +90,26 @@ const Host& real_host();
 // A member of a service as found on this host.
 struct Member {
   std::string service;
-  std::string name;   // the map's member name, or "worker-1" counted by start time
-  Process process;    // the main process: the one that no other match is a parent of
+  std::string name;  // the map's member name, or "worker-1" counted by start time
+  Process process;   // the main process: the one that no other match is a parent of
 };
 
 // Every process that is a member of `service`: by process selector (exe, argv_contains, user,
-// cgroup), by listening address (whoever really stands behind it: the listener's owner, not a child
-// that merely inherited the descriptor; a proxy such as docker-proxy is named in an error), or by
-// container. Sorted by start time. An empty list is not an error.
+// cgroup), else by container, else by listening address (whoever really stands behind it: the
+// listener's owner, not a child that merely inherited the descriptor; a proxy such as docker-proxy
+// is named in an error). A named member must fit all that its own entry says and, unless that has a
+// process selector, the service's. `listens` narrows a process selector only when more processes
+// fit than `members` expects. Sorted by start time; named members in the map's order. An empty list
+// is not an error. kPermission when a process that may be a member hides what decides it.
 base::Result<std::vector<Member>> find_members(const Host& host, const model::Service& service);
 
-// Listening services and the connections between them, for `squall init`.
+// Listening services, the programs that are connected to them (workers, clients), and the
+// connections between them, for `squall init`. One entry an executable; SSH and ourselves left out.
 struct DiscoveredService {
-  std::string name;                       // from the executable, made unique
+  std::string name;  // from the executable, made unique
   std::vector<Process> processes;
   std::vector<Endpoint> listens;
-  std::vector<std::string> depends_on;    // names of discovered services it is connected to
+  std::vector<std::string> depends_on;  // names of discovered services it is connected to
 };
 base::Result<std::vector<DiscoveredService>> discover_services(const Host& host);
 
