@@ -1,0 +1,134 @@
+// Bad input of every sort: a clear message, the right exit status, nothing touched.
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "end_to_end/small_system.h"
+
+namespace squall::end_to_end {
+namespace {
+
+constexpr const char* kHypothesis = "  no-errors: reads.success >= 95% during fault";
+
+class BadInput : public testing::Test {
+ protected:
+  void expect(std::vector<std::string> arguments, int status, std::string_view words) {
+    const pid_t worker = system_.worker_pid();
+    const Finished finished = system_.squall(std::move(arguments));
+    EXPECT_EQ(finished.exit_status, status) << finished.output << finished.error;
+    EXPECT_NE((finished.output + finished.error).find(words), std::string::npos)
+        << "expected `" << words << "` in:\n" << finished.output << finished.error;
+    EXPECT_EQ(system_.worker_pid(), worker);
+    EXPECT_TRUE(system_.worker_is_running());
+  }
+  void expect_run(int status, std::string_view words) {
+    expect({"run", "experiment.yaml", "--env", "dev", "--plain"}, status, words);
+  }
+  SmallSystem system_;
+};
+
+TEST_F(BadInput, AMisspeltKeyIsNamedWithItsPlaceAndARemedy) {
+  system_.write_kill_experiment(kHypothesis, "fautls: []\n");
+  expect_run(2, "faults");
+  expect_run(2, "experiment.yaml:");
+}
+
+TEST_F(BadInput, AWrongUnit) {
+  system_.write_kill_experiment("  slow: p99(reads.latency) < 5% during fault");
+  expect_run(2, "experiment.yaml:");
+}
+
+TEST_F(BadInput, NotUtf8) {
+  system_.write("experiment.yaml", "experiment: \xff\xfe\n");
+  expect_run(2, "UTF-8");
+}
+
+TEST_F(BadInput, AHugeFile) {
+  std::ofstream file(system_.path("experiment.yaml"));
+  const std::string line(1 << 20, '#');
+  for (int i = 0; i < 100; ++i) file << line << '\n';
+  file.close();
+  expect_run(2, "larger than");
+}
+
+TEST_F(BadInput, AYamlBomb) {
+  std::string bomb = "a: &a [x,x,x,x,x,x,x,x,x]\n";
+  for (char c = 'b'; c <= 'i'; ++c) {
+    const char before = static_cast<char>(c - 1);
+    bomb += std::string(1, c) + ": &" + c + " [";
+    for (int i = 0; i < 9; ++i) bomb += std::string(i ? "," : "") + "*" + before;
+    bomb += "]\n";
+  }
+  system_.write("experiment.yaml", bomb);
+  expect_run(2, "experiment.yaml:");
+}
+
+TEST_F(BadInput, AServiceThatMatchesNoProcess) {
+  std::ifstream in(system_.path("squall.yaml"));
+  std::string map((std::istreambuf_iterator<char>(in)), {});
+  const std::string selector = "exe: target_worker";
+  map.replace(map.find(selector), selector.size(), "exe: no_such_program");
+  system_.write("squall.yaml", map);
+  system_.write_kill_experiment(kHypothesis);
+  expect_run(3, "worker");
+}
+
+TEST_F(BadInput, AnUnreachableProbe) {
+  std::ifstream in(system_.path("squall.yaml"));
+  std::string map((std::istreambuf_iterator<char>(in)), {});
+  const std::string url = "http: { url: \"http://127.0.0.1:" + std::to_string(system_.port());
+  map.replace(map.find(url), url.size(), "http: { url: \"http://127.0.0.1:1");
+  system_.write("squall.yaml", map);
+  system_.write_kill_experiment(kHypothesis);
+  expect_run(3, "reads");
+}
+
+TEST_F(BadInput, AnUnknownCommandOrOption) {
+  expect({"rnu"}, 2, "Did you mean `run`");
+  expect({"run", "--nonsense"}, 2, "--help");
+  expect({"run"}, 2, "EXPERIMENT");
+  expect({"show", "ffffffff"}, 1, "squall list");
+}
+
+TEST_F(BadInput, AFileThatIsNotThere) {
+  expect({"run", "nowhere.yaml", "--env", "dev"}, 2, "nowhere.yaml");
+}
+
+TEST_F(BadInput, AnUnknownEnvironment) {
+  system_.write_kill_experiment(kHypothesis);
+  expect({"run", "experiment.yaml", "--env", "moon"}, 2, "dev");
+}
+
+TEST_F(BadInput, ACommandFaultThatFailsIsAnErrorNotAHeldHypothesis) {
+  system_.write("experiment.yaml", R"(experiment: worker-gone
+scenario: A command that does not work.
+hypothesis:
+  no-errors: reads.success >= 95% during fault
+faults:
+  - command: { argv: [/bin/false], revert_argv: [/bin/true] }
+    name: outage
+    for: 1s
+blast_radius: { services: [worker], processes: 1, duration: 5s }
+abort_when: [ reads.success < 20% over 1s ]
+phases: { baseline: 1500ms, recovery: 2s }
+)");
+  expect_run(1, "outage");
+}
+
+TEST_F(BadInput, AnOrdinaryUserIsToldWhatIsMissing) {
+  if (geteuid() != 0) GTEST_SKIP() << "needs root to become somebody else";
+  system_.write_kill_experiment(kHypothesis);
+  base::SpawnOptions options =
+      system_.squall_options({"run", "experiment.yaml", "--env", "dev", "--plain"});
+  options.user = 65534;
+  options.group = 65534;
+  ASSERT_EQ(chown(system_.folder().c_str(), 65534, 65534), 0);
+  auto output = base::run_command(options, std::chrono::seconds(30));
+  ASSERT_TRUE(output.ok());
+  EXPECT_EQ(output->exit_status, 3) << output->error;
+  EXPECT_NE(output->error.find("root"), std::string::npos) << output->error;
+}
+
+}  // namespace
+}  // namespace squall::end_to_end
