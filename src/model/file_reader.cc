@@ -323,6 +323,10 @@ std::optional<Prediction> read_prediction(const FileContext& context, const Yaml
   }
   ParsedPrediction parsed = parse_prediction(name, text->text, signals, rule);
   report_language_errors(context, *text, parsed.errors);
+  if (!text->quoted && std::count(text->text.begin(), text->text.end(), '"') % 2 != 0) {
+    context.error(*text, "YAML has cut this prediction: ` #` starts a comment",
+                  std::string(kQuoteHint));
+  }
   if (!parsed.prediction) return std::nullopt;
   parsed.prediction->confidence = confidence;
   parsed.prediction->location = context.document.location(*text);

@@ -108,6 +108,10 @@ class TreeBuilder final : public YAML::EventHandler {
     node.quoted = tag == "!" || tag == "tag:yaml.org,2002:str";
     place(node, mark);
     if (tag != "?" && !node.quoted) refuse_tag(mark);
+    if (node.quoted && is_unclosed(mark)) {
+      refuse(mark, "the quote that opens here is never closed",
+             "close it; inside single quotes a single quote is written twice");
+    }
     if (open_expects_key()) {
       begin_entry(std::move(node), mark);
       return;
@@ -164,6 +168,33 @@ class TreeBuilder final : public YAML::EventHandler {
                                       static_cast<std::size_t>(std::max(mark.column, 0))) +
                     1;
     }
+  }
+
+  // yaml-cpp takes an open quote for closed at the end of the file, and with it all that follows.
+  bool is_unclosed(const YAML::Mark& mark) const {
+    if (mark.line < 0 || static_cast<std::size_t>(mark.line) >= lines_.size()) return false;
+    auto line = static_cast<std::size_t>(mark.line);
+    auto at = static_cast<std::size_t>(std::max(mark.column, 0));
+    // An anchor or a tag may stand before the quote.
+    while (at < lines_[line].size() && (lines_[line][at] == '&' || lines_[line][at] == '!')) {
+      at = std::min(lines_[line].find(' ', at), lines_[line].size());
+      at = std::min(lines_[line].find_first_not_of(' ', at), lines_[line].size());
+    }
+    if (at >= lines_[line].size()) return false;
+    const char quote = lines_[line][at];
+    if (quote != '\'' && quote != '"') return false;
+    for (++at; line < lines_.size(); ++line, at = 0) {
+      std::string_view text = lines_[line];
+      for (; at < text.size(); ++at) {
+        if (quote == '"' && text[at] == '\\') {
+          ++at;
+        } else if (text[at] == quote) {
+          if (quote == '"' || at + 1 >= text.size() || text[at + 1] != quote) return false;
+          ++at;
+        }
+      }
+    }
+    return true;
   }
 
   bool has_null_word(const YAML::Mark& mark) const {
