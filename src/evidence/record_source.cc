@@ -25,7 +25,7 @@ std::span<const std::byte> RecordSource::at(std::uint64_t offset, std::size_t wa
   }
   const std::size_t used = offset - start_;
   if (filled_ - used >= wanted) return std::span(buffer_).subspan(used, filled_ - used);
-  std::memmove(buffer_.data(), buffer_.data() + used, filled_ - used);
+  if (used < filled_) std::memmove(buffer_.data(), buffer_.data() + used, filled_ - used);
   start_ = offset;
   filled_ -= used;
   while (filled_ < wanted && !failure_) {

@@ -291,10 +291,10 @@ TEST_F(RecordTest, GaugesOfAnySpreadComeBackExactly) {
   ASSERT_TRUE(record.ok());
   ASSERT_TRUE(record->damage().empty());
   std::size_t seen = 0;
-  for (const auto& [id, sample] : samples) {
-    const auto& kept = record->series()[id].samples;
+  for (const auto& written : samples) {
+    const auto& kept = record->series()[written.first].samples;
     const auto found = std::find_if(kept.begin(), kept.end(), [&](const GaugeSample& candidate) {
-      return candidate.at == sample.at && candidate.value == sample.value;
+      return candidate.at == written.second.at && candidate.value == written.second.value;
     });
     ASSERT_NE(found, kept.end());
   }
