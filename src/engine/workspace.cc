@@ -24,6 +24,7 @@ base::Result<std::string> read_user_file(const std::string& path) {
     error.message = fmt::format("{} is larger than 1 MiB, the limit for a map or an experiment", path);
     error.hint = "check that this is the file you meant";
   } else if (error.code == base::ErrorCode::kNotFound) {
+    error.code = base::ErrorCode::kBadFile;
     error.hint = "check the path; `squall init` writes a first system map";
   }
   return error;

@@ -4,7 +4,7 @@
 
 #include <fstream>
 
-#include "end_to_end/small_system.h"
+#include "support/small_system/small_system.h"
 
 namespace squall::end_to_end {
 namespace {

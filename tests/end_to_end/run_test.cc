@@ -8,7 +8,7 @@
 #include <sstream>
 
 #include "base/json.h"
-#include "end_to_end/small_system.h"
+#include "support/small_system/small_system.h"
 
 namespace squall::end_to_end {
 namespace {

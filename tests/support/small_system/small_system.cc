@@ -1,8 +1,7 @@
-#include "end_to_end/small_system.h"
+#include "support/small_system/small_system.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -10,18 +9,11 @@
 #include <fstream>
 #include <thread>
 
+#include "base/check.h"
 #include "base/files.h"
 #include "base/ids.h"
 
 namespace squall::end_to_end {
-
-namespace {
-
-std::string program(std::string_view name) {
-  return fmt::format("{}/{}", SQUALL_BINARY_DIR, name);
-}
-
-}  // namespace
 
 SmallSystem::SmallSystem(Behaviour behaviour) {
   folder_ = base::make_temporary_directory("squall-end-to-end-").value();
@@ -29,17 +21,17 @@ SmallSystem::SmallSystem(Behaviour behaviour) {
   std::string workers;
   for (int i = 1; i <= behaviour.workers; ++i) {
     base::SpawnOptions options;
-    options.argv = {program("tests/end_to_end/target_worker"), "--pid-file", path("worker.pid"),
+    options.argv = {TARGET_WORKER, "--pid-file", path("worker.pid"),
                     "--tag", tag_};
     options.parent_death_signal = SIGKILL;
     children_.push_back(base::spawn(options).value());
   }
-  EXPECT_TRUE(wait_until([&] { return worker_is_running(); }));
+  SQUALL_CHECK(wait_until([&] { return worker_is_running(); }));
 
   int ends[2];
-  EXPECT_EQ(pipe2(ends, O_CLOEXEC), 0);
+  SQUALL_CHECK(pipe2(ends, O_CLOEXEC) == 0);
   base::SpawnOptions front;
-  front.argv = {program("tests/end_to_end/target_front"),
+  front.argv = {TARGET_FRONT,
                 "--worker-pid-file", path("worker.pid"),
                 "--latency-us", std::to_string(behaviour.latency_us),
                 "--down-latency-us", std::to_string(behaviour.down_latency_us),
@@ -49,7 +41,7 @@ SmallSystem::SmallSystem(Behaviour behaviour) {
   children_.push_back(base::spawn(front).value());
   close(ends[1]);
   char text[16] = {};
-  EXPECT_GT(read(ends[0], text, sizeof text - 1), 0);
+  SQUALL_CHECK(read(ends[0], text, sizeof text - 1) > 0);
   close(ends[0]);
   port_ = std::atoi(text);
 
@@ -66,7 +58,7 @@ steady_state:
   up: reads.success >= 95%
 environments:
   dev: {{}}
-)", port_, tag_, program("tests/end_to_end/target_worker"), path("worker.pid")));
+)", port_, tag_, TARGET_WORKER, path("worker.pid")));
 }
 
 SmallSystem::~SmallSystem() {
@@ -138,7 +130,7 @@ void SmallSystem::write_pause_experiment(std::string_view hypothesis, std::strin
 
 base::SpawnOptions SmallSystem::squall_options(std::vector<std::string> arguments) const {
   base::SpawnOptions options;
-  options.argv = {program("squall")};
+  options.argv = {SQUALL_PROGRAM};
   options.argv.insert(options.argv.end(), arguments.begin(), arguments.end());
   options.working_directory = folder_;
   return options;
@@ -147,7 +139,6 @@ base::SpawnOptions SmallSystem::squall_options(std::vector<std::string> argument
 Finished SmallSystem::squall(std::vector<std::string> arguments, base::Duration limit) const {
   auto output = base::run_command(squall_options(std::move(arguments)), limit, 4u << 20);
   if (!output.ok()) {
-    ADD_FAILURE() << output.error().to_string();
     return {-1, {}, output.error().to_string()};
   }
   return {output->exit_status, output->output, output->error};
