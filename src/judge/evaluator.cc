@@ -105,7 +105,31 @@ std::string worth_text(const Estimate& estimate) {
                      base::humanize_count(static_cast<std::uint64_t>(estimate.effective)));
 }
 
-Reading combined(model::Operator operation, const Estimate& left, const Estimate& right) {
+}  // namespace
+
+std::span<const RequestBucket> buckets_within(const Series& series, const Window& window) {
+  const auto& all = series.buckets;
+  const auto starts_before = [](const RequestBucket& bucket, base::Instant at) {
+    return bucket.start < at;
+  };
+  const auto first = std::lower_bound(all.begin(), all.end(), window.begin, starts_before);
+  const auto last =
+      std::lower_bound(first, all.end(), window.end - evidence::kBucketWidth + base::Duration(1),
+                       starts_before);
+  if (last <= first) return {};
+  return {&*first, static_cast<std::size_t>(last - first)};
+}
+
+std::span<const GaugeSample> samples_within(const Series& series, const Window& window) {
+  const auto& all = series.samples;
+  const auto before = [](const GaugeSample& sample, base::Instant at) { return sample.at < at; };
+  const auto first = std::lower_bound(all.begin(), all.end(), window.begin, before);
+  const auto last = std::lower_bound(first, all.end(), window.end, before);
+  if (last <= first) return {};
+  return {&*first, static_cast<std::size_t>(last - first)};
+}
+
+Reading combine(model::Operator operation, const Estimate& left, const Estimate& right) {
   Estimate result;
   switch (operation) {
     case model::Operator::kAdd: result.bounded = add(left.bounded, right.bounded); break;
@@ -133,28 +157,12 @@ Reading combined(model::Operator operation, const Estimate& left, const Estimate
   return found(std::move(result));
 }
 
-}  // namespace
-
-std::span<const RequestBucket> buckets_within(const Series& series, const Window& window) {
-  const auto& all = series.buckets;
-  const auto starts_before = [](const RequestBucket& bucket, base::Instant at) {
-    return bucket.start < at;
-  };
-  const auto first = std::lower_bound(all.begin(), all.end(), window.begin, starts_before);
-  const auto last =
-      std::lower_bound(first, all.end(), window.end - evidence::kBucketWidth + base::Duration(1),
-                       starts_before);
-  if (last <= first) return {};
-  return {&*first, static_cast<std::size_t>(last - first)};
-}
-
-std::span<const GaugeSample> samples_within(const Series& series, const Window& window) {
-  const auto& all = series.samples;
-  const auto before = [](const GaugeSample& sample, base::Instant at) { return sample.at < at; };
-  const auto first = std::lower_bound(all.begin(), all.end(), window.begin, before);
-  const auto last = std::lower_bound(first, all.end(), window.end, before);
-  if (last <= first) return {};
-  return {&*first, static_cast<std::size_t>(last - first)};
+Reading negated(Reading reading) {
+  if (reading.estimate) {
+    Bounded& bounded = reading.estimate->bounded;
+    bounded = {-bounded.value, {-bounded.interval.high, -bounded.interval.low}};
+  }
+  return reading;
 }
 
 TimeMet time_met(const Series& series, const model::Condition& condition, const Window& window) {
@@ -500,16 +508,11 @@ Reading Evaluator::binary(const model::Binary& binary, const Call& call) const {
   const Reading right = evaluate(*binary.right, call.window, call.part());
   if (!left.estimate) return left;
   if (!right.estimate) return right;
-  return combined(binary.operation, *left.estimate, *right.estimate);
+  return combine(binary.operation, *left.estimate, *right.estimate);
 }
 
 Reading Evaluator::negate(const model::Negate& negate, const Call& call) const {
-  Reading reading = evaluate(*negate.inner, call.window, call.part());
-  if (reading.estimate) {
-    Bounded& bounded = reading.estimate->bounded;
-    bounded = {-bounded.value, {-bounded.interval.high, -bounded.interval.low}};
-  }
-  return reading;
+  return negated(evaluate(*negate.inner, call.window, call.part()));
 }
 
 }  // namespace squall::judge

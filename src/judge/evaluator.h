@@ -75,6 +75,10 @@ class Evaluator {
   const evidence::Timeline& timeline_;
 };
 
+// Arithmetic on readings: no data when the value is not a number (division by zero).
+Reading combine(model::Operator operation, const Estimate& left, const Estimate& right);
+Reading negated(Reading reading);
+
 // "182ms [171ms, 195ms]", "3", "at least 171ms".
 std::string describe_value(const Estimate& estimate, base::Dimension dimension);
 std::string describe_number(double value, base::Dimension dimension);

@@ -1,0 +1,193 @@
+#include "judge/judge.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <exception>
+
+#include "judge/moments.h"
+#include "judge/prediction_judge.h"
+#include "judge/run_facts.h"
+#include "model/prediction/walk.h"
+#include "model/prediction_language.h"
+
+namespace squall::judge {
+namespace {
+
+using model::PhaseKind;
+using model::RunVerdict;
+using model::Verdict;
+
+// A judge that fails says so of the one prediction and goes on with the others.
+template <typename Judging>
+PredictionResult guarded(const model::Prediction& prediction, const Judging& judging) {
+  std::string failure = "the prediction is incomplete";
+  try {
+    if (prediction.left && prediction.right) return judging();
+  } catch (const std::exception& error) {
+    failure = error.what();
+  }
+  PredictionResult result;
+  result.name = prediction.name;
+  result.text = prediction.text;
+  result.verdict = Verdict::kInconclusive;
+  result.reason = "the judge failed: " + failure;
+  return result;
+}
+
+// `held` when all held, `refuted` when all that were decided are violated, `mixed` when both occur,
+// else `inconclusive`. A steady state that held is the condition of the experiment, not its claim:
+// it counts only when it did not hold, so that one refuted prediction beside a healthy baseline is
+// `refuted`.
+RunVerdict run_verdict(const std::vector<PredictionResult>& results) {
+  int held = 0;
+  int violated = 0;
+  int undecided = 0;
+  for (const PredictionResult& result : results) {
+    if (result.steady_state && result.verdict == Verdict::kHeld) continue;
+    held += result.verdict == Verdict::kHeld;
+    violated += result.verdict == Verdict::kViolated;
+    undecided += result.verdict == Verdict::kInconclusive || result.verdict == Verdict::kNoData;
+  }
+  if (violated > 0) return held > 0 ? RunVerdict::kMixed : RunVerdict::kRefuted;
+  if (undecided > 0) return RunVerdict::kInconclusive;
+  return results.empty() ? RunVerdict::kNone : RunVerdict::kHeld;
+}
+
+std::optional<base::Instant> first_effect(const evidence::Timeline& timeline) {
+  std::optional<base::Instant> first;
+  for (const evidence::FaultWindow& fault : timeline.faults) {
+    const auto active = fault.active();
+    if (active && (!first || active->begin < *first)) first = active->begin;
+  }
+  return first;
+}
+
+void keep_earliest(std::optional<base::Instant>& earliest, std::optional<base::Instant> moment,
+                   base::Instant not_before) {
+  if (moment && *moment >= not_before && (!earliest || *moment < *earliest)) earliest = moment;
+}
+
+std::optional<base::Duration> time_to_impact(const Question& question, const RunFacts& facts,
+                                             const Evaluator& evaluator,
+                                             const std::vector<PredictionResult>& results) {
+  const auto effect = first_effect(facts.timeline);
+  if (!effect) return std::nullopt;
+  std::optional<base::Instant> impact;
+  for (const PredictionResult& result : results) {
+    if (!result.steady_state) keep_earliest(impact, result.first_violation, *effect);
+  }
+  // The steady state is not asked during the fault, but its leaving it is what impact means.
+  const evidence::Window after{*effect, facts.timeline.end};
+  for (const model::Prediction& prediction : question.map.steady_state) {
+    if (!prediction.left || !prediction.right) continue;
+    keep_earliest(impact,
+                  find_moments(evaluator, prediction, after, facts.timeline.end).first_violation,
+                  *effect);
+  }
+  if (!impact) return std::nullopt;
+  return *impact - *effect;
+}
+
+std::optional<base::Duration> time_to_recover(const RunFacts& facts,
+                                              const std::vector<PredictionResult>& results) {
+  if (!facts.timeline.recovery || facts.timeline.faults.empty()) return std::nullopt;
+  const base::Instant revert = facts.timeline.recovery->begin;
+  std::optional<base::Instant> back;
+  for (const PredictionResult& result : results) {
+    if (!result.steady_state || result.phase != model::to_string(PhaseKind::kRecovery)) continue;
+    if (!result.returned) return std::nullopt;
+    back = std::max(back.value_or(revert), *result.returned);
+  }
+  if (!back) return std::nullopt;
+  return *back - revert;
+}
+
+// Whether a prediction reads the gauge or counter `source.field`.
+bool reads_number(const model::Prediction& prediction, std::string_view source,
+                  std::string_view field) {
+  bool reads = false;
+  const auto is = [&](const model::Signal& signal) {
+    // count(log) means the one counter of `log`.
+    return signal.source == source && (signal.field == field || signal.field.empty());
+  };
+  model::visit_expressions(prediction, [&](const model::Expression& part) {
+    if (const auto* signal = std::get_if<model::Signal>(&part.node)) {
+      reads = reads || is(*signal);
+    } else if (const auto* aggregate = std::get_if<model::Aggregate>(&part.node)) {
+      reads = reads || is(aggregate->signal);
+    } else if (const auto* share = std::get_if<model::Share>(&part.node)) {
+      reads = reads || is(model::subject_of(*share->condition));
+    } else if (const auto* time = std::get_if<model::TimeTrue>(&part.node)) {
+      reads = reads || is(model::subject_of(*time->condition));
+    }
+  });
+  return reads;
+}
+
+Judgement judged(const Question& question) {
+  Judgement judgement;
+  const RunFacts facts = facts_of(question.record);
+  const Evaluator evaluator(question.record, facts.timeline);
+  const PredictionJudge judge(question, facts, evaluator);
+  judgement.outcome = facts.outcome;
+  judgement.outcome_reason = facts.outcome_reason;
+  judgement.effect_proven = facts.effect_proven;
+  judgement.reverts_verified = facts.reverts_verified;
+  for (const model::Prediction& prediction : question.experiment.hypothesis) {
+    judgement.predictions.push_back(
+        guarded(prediction, [&] { return judge.hypothesis(prediction); }));
+  }
+  for (const PhaseKind phase : {PhaseKind::kBaseline, PhaseKind::kRecovery}) {
+    for (const model::Prediction& prediction : question.map.steady_state) {
+      judgement.predictions.push_back(
+          guarded(prediction, [&] { return judge.steady_state(prediction, phase); }));
+      judgement.predictions.back().steady_state = true;
+    }
+  }
+  judgement.verdict = run_verdict(judgement.predictions);
+  judgement.time_to_impact = time_to_impact(question, facts, evaluator, judgement.predictions);
+  judgement.time_to_recover = time_to_recover(facts, judgement.predictions);
+  judgement.notes = Doubts(question, facts, evaluator).notes();
+  return judgement;
+}
+
+}  // namespace
+
+Judgement judge(const Question& question) {
+  try {
+    return judged(question);
+  } catch (const std::exception& error) {
+    Judgement judgement;
+    judgement.verdict = RunVerdict::kInconclusive;
+    judgement.outcome = model::Outcome::kErrored;
+    judgement.outcome_reason = fmt::format("the judge failed: {}", error.what());
+    judgement.reverts_verified = false;
+    judgement.effect_proven = false;
+    return judgement;
+  }
+}
+
+bool needs_series(const model::SystemMap& map, const model::Experiment& experiment,
+                  const evidence::SeriesDeclaration& declaration) {
+  const auto needs = [&](const std::vector<model::Prediction>& predictions) {
+    return std::any_of(predictions.begin(), predictions.end(), [&](const auto& prediction) {
+      if (!prediction.left || !prediction.right) return false;
+      const auto sources = model::sources_of(prediction);
+      if (std::find(sources.begin(), sources.end(), declaration.name) != sources.end()) return true;
+      if (declaration.kind == evidence::SeriesKind::kRequests) {
+        const auto slices = model::slices_of(prediction);
+        return std::any_of(slices.begin(), slices.end(),
+                           [&](const model::Slice& slice) { return slice.id == declaration.name; });
+      }
+      // Numbers are named "source.field".
+      const auto dot = declaration.name.rfind('.');
+      if (dot == std::string::npos) return false;
+      return reads_number(prediction, std::string_view(declaration.name).substr(0, dot),
+                          std::string_view(declaration.name).substr(dot + 1));
+    });
+  };
+  return needs(experiment.hypothesis) || needs(map.steady_state);
+}
+
+}  // namespace squall::judge
