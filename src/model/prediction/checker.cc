@@ -119,8 +119,10 @@ void Checker::check_clause() {
               "it is asked in the baseline and in the recovery; leave the clause out");
       }
       return;
-    case ClauseRule::kHypothesis: return check_hypothesis_clause();
-    case ClauseRule::kAbortRule: return check_abort_clause();
+    case ClauseRule::kHypothesis:
+      return check_hypothesis_clause();
+    case ClauseRule::kAbortRule:
+      return check_abort_clause();
   }
 }
 
@@ -143,7 +145,8 @@ void Checker::check_during(const DuringClause& during) {
 void Checker::check_within(const WithinClause& within) {
   names_.check_fault(within.fault_name, syntax_.fault_span);
   if (within.within <= base::Duration::zero()) {
-    error(clause_span(), "the limit of `within` is zero", "write for example `within 30s of revert`");
+    error(clause_span(), "the limit of `within` is zero",
+          "write for example `within 30s of revert`");
   } else if (within.hold_for > within.within) {
     error(clause_span(),
           fmt::format("it cannot hold for {} within {}", base::format_duration(within.hold_for),
@@ -163,9 +166,8 @@ void Checker::check_window(const OverClause& over) {
   if (over.window > base::Duration::zero() && over.window % kWindowStep == base::Duration::zero()) {
     return;
   }
-  // A window that the lexer refused is zero, and has its message.
-  if (over.window == base::Duration::zero() && !errors_.empty()) return;
-  error(clause_span(), "the window of `over` is a multiple of 100ms", "write for example `over 2s`");
+  error(clause_span(), "the window of `over` is a multiple of 100ms",
+        "write for example `over 2s`");
 }
 
 // ---- Comparison --------------------------------------------------------------------------------
@@ -238,15 +240,14 @@ void Checker::check_whole(const Prediction& prediction) {
 
 // lost() and duplicated() are known after the read-back, at the end of the run.
 void Checker::check_writes(const Prediction& prediction) {
-  const bool late = rule_ == ClauseRule::kHypothesis &&
-                    (std::holds_alternative<AtEndClause>(prediction.when) ||
-                     std::holds_alternative<DuringClause>(prediction.when));
+  const bool late =
+      rule_ == ClauseRule::kHypothesis && (std::holds_alternative<AtEndClause>(prediction.when) ||
+                                           std::holds_alternative<DuringClause>(prediction.when));
   if (late) return;
   each_side(prediction, [&](const Expression& side) {
     if (!contains<Lost>(side) && !contains<Duplicated>(side)) return;
     error(side.span, "what was lost or duplicated is known only after the read-back, at the end",
-          rule_ == ClauseRule::kHypothesis ? "write `at end`"
-                                           : "ask it in a hypothesis, `at end`");
+          rule_ == ClauseRule::kHypothesis ? "write `at end`" : "ask it in a hypothesis, `at end`");
   });
 }
 

@@ -9,8 +9,8 @@
 
 namespace squall::model {
 
-// The prediction in normal form, dimensions set; absent after errors. `text_length` is the length of
-// the prediction's text: what is missing is missing there.
+// The prediction in normal form, dimensions set; absent after errors. `text_length` is the length
+// of the prediction's text: what is missing is missing there.
 std::optional<Prediction> check_prediction(const Syntax& syntax, int text_length,
                                            const SignalTable& signals, ClauseRule rule,
                                            std::vector<LanguageError>& errors);

@@ -158,9 +158,10 @@ bool ConditionChecker::check_field(const Field& field, Span span) {
   const SignalTable::Entry* entry = names_->series(field.probe, field.name, span);
   if (entry == nullptr) return false;
   if (entry->type != SignalType::kGauge) {
-    error(span, fmt::format("`{}.{}` counts events and has no value at a moment", field.probe,
-                            field.name),
-          fmt::format("write count({}.{})", field.probe, field.name));
+    error(
+        span,
+        fmt::format("`{}.{}` counts events and has no value at a moment", field.probe, field.name),
+        fmt::format("write count({}.{})", field.probe, field.name));
     return false;
   }
   subjects_.push_back({{field.probe, field.name}, false, span});

@@ -12,18 +12,26 @@ namespace {
 
 bool compare(double left, Comparator comparator, double right) {
   switch (comparator) {
-    case Comparator::kLess: return left < right;
-    case Comparator::kLessEqual: return left <= right;
-    case Comparator::kGreater: return left > right;
-    case Comparator::kGreaterEqual: return left >= right;
-    case Comparator::kEqual: return left == right;
-    case Comparator::kNotEqual: return left != right;
+    case Comparator::kLess:
+      return left < right;
+    case Comparator::kLessEqual:
+      return left <= right;
+    case Comparator::kGreater:
+      return left > right;
+    case Comparator::kGreaterEqual:
+      return left >= right;
+    case Comparator::kEqual:
+      return left == right;
+    case Comparator::kNotEqual:
+      return left != right;
   }
   return false;
 }
 
 // Of an absent or unlike value only `!=` is true, so that it stays the opposite of `==`.
-bool compare_absent(Comparator comparator) { return comparator == Comparator::kNotEqual; }
+bool compare_absent(Comparator comparator) {
+  return comparator == Comparator::kNotEqual;
+}
 
 bool compare_texts(std::string_view left, Comparator comparator, std::string_view right) {
   return comparator == Comparator::kEqual ? left == right : left != right;

@@ -52,22 +52,32 @@ std::optional<Dimension> quotient(const Expression& left, const Expression& righ
 
 std::string_view noun(Dimension dimension) {
   switch (dimension) {
-    case Dimension::kNumber: return "a number";
-    case Dimension::kShare: return "a share";
-    case Dimension::kDuration: return "a duration";
-    case Dimension::kSize: return "a size";
-    case Dimension::kRate: return "a rate";
+    case Dimension::kNumber:
+      return "a number";
+    case Dimension::kShare:
+      return "a share";
+    case Dimension::kDuration:
+      return "a duration";
+    case Dimension::kSize:
+      return "a size";
+    case Dimension::kRate:
+      return "a rate";
   }
   return "a number";
 }
 
 std::string_view noun_with_example(Dimension dimension) {
   switch (dimension) {
-    case Dimension::kNumber: return "a number such as 3";
-    case Dimension::kShare: return "a share such as 99.5% or 0.995";
-    case Dimension::kDuration: return "a duration such as 250ms";
-    case Dimension::kSize: return "a size such as 64KiB";
-    case Dimension::kRate: return "a rate such as 200/s";
+    case Dimension::kNumber:
+      return "a number such as 3";
+    case Dimension::kShare:
+      return "a share such as 99.5% or 0.995";
+    case Dimension::kDuration:
+      return "a duration such as 250ms";
+    case Dimension::kSize:
+      return "a size such as 64KiB";
+    case Dimension::kRate:
+      return "a rate such as 200/s";
   }
   return "a number such as 3";
 }

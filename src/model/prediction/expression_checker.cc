@@ -124,10 +124,9 @@ ExpressionPtr ExpressionChecker::request_aggregate(const Aggregate& aggregate, S
   const std::string function = function_name(aggregate);
   if (counts(aggregate.statistic) && !field.empty()) {
     error(span, fmt::format("{}() counts requests, not a field of them", function),
-          field == "latency"
-              ? fmt::format("write {}({})", function, source)
-              : fmt::format("write {0}({1}), or {0}({1} where {1}.{2} ...)", function, source,
-                            field));
+          field == "latency" ? fmt::format("write {}({})", function, source)
+                             : fmt::format("write {0}({1}), or {0}({1} where {1}.{2} ...)",
+                                           function, source, field));
     return nullptr;
   }
   if (!counts(aggregate.statistic) && field != "latency") {
@@ -146,8 +145,8 @@ ExpressionPtr ExpressionChecker::request_aggregate(const Aggregate& aggregate, S
     result.where = conditions.check(result.where, source).condition;
     if (!result.where) return nullptr;
   }
-  const Dimension dimension = counts(result.statistic) ? dimension_of_count(result.statistic)
-                                                       : Dimension::kDuration;
+  const Dimension dimension =
+      counts(result.statistic) ? dimension_of_count(result.statistic) : Dimension::kDuration;
   return made(std::move(result), dimension, span);
 }
 
@@ -165,8 +164,7 @@ ExpressionPtr ExpressionChecker::series_aggregate(const Aggregate& aggregate, Sp
     }
     result.signal.field = counters.front()->field;
   }
-  const SignalTable::Entry* entry =
-      names_.series(result.signal.source, result.signal.field, span);
+  const SignalTable::Entry* entry = names_.series(result.signal.source, result.signal.field, span);
   if (entry == nullptr) return nullptr;
   if (result.where) {
     error(result.where->span, "`where` picks requests, and this signal has none",
@@ -179,9 +177,9 @@ ExpressionPtr ExpressionChecker::series_aggregate(const Aggregate& aggregate, Sp
           counter ? fmt::format("`{}` counts events and has no {}", shown(result.signal), function)
                   : fmt::format("`{}` is a gauge: {}() counts requests or events",
                                 shown(result.signal), function),
-          counter ? fmt::format("write count({0}) or rate({0})", shown(result.signal))
-                  : fmt::format("write mean({0}), max({0}) or time({0} > 3)",
-                                shown(result.signal)));
+          counter
+              ? fmt::format("write count({0}) or rate({0})", shown(result.signal))
+              : fmt::format("write mean({0}), max({0}) or time({0} > 3)", shown(result.signal)));
     return nullptr;
   }
   const Dimension dimension = counter ? dimension_of_count(result.statistic) : entry->dimension;
@@ -190,10 +188,9 @@ ExpressionPtr ExpressionChecker::series_aggregate(const Aggregate& aggregate, Sp
 
 ExpressionPtr ExpressionChecker::windowed(const WindowedAggregate& windowed, Span span) {
   const auto& node = windowed.inner->node;
-  const bool statistic = std::holds_alternative<Aggregate>(node) ||
-                         std::holds_alternative<Share>(node) ||
-                         std::holds_alternative<TimeTrue>(node) ||
-                         std::holds_alternative<Signal>(node);
+  const bool statistic =
+      std::holds_alternative<Aggregate>(node) || std::holds_alternative<Share>(node) ||
+      std::holds_alternative<TimeTrue>(node) || std::holds_alternative<Signal>(node);
   if (!statistic) {
     error(windowed.inner->span, "`each` repeats one statistic",
           "write max(p99(reads.latency) each 1s), and put arithmetic outside");
@@ -213,9 +210,9 @@ ExpressionPtr ExpressionChecker::windowed(const WindowedAggregate& windowed, Spa
   }
   if (!inner) return nullptr;
   const Dimension dimension = inner->dimension;
-  return made(WindowedAggregate{windowed.statistic, windowed.quantile, std::move(inner),
-                                windowed.each},
-              dimension, span);
+  return made(
+      WindowedAggregate{windowed.statistic, windowed.quantile, std::move(inner), windowed.each},
+      dimension, span);
 }
 
 ExpressionPtr ExpressionChecker::share(const Share& share, Span span) {

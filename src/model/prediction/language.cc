@@ -38,10 +38,14 @@ std::optional<Prediction> read(std::string_view text, const SignalTable& signals
   return check_prediction(syntax, static_cast<int>(text.size()), signals, rule, errors);
 }
 
-void sort_by_place(std::vector<LanguageError>& errors) {
-  std::stable_sort(errors.begin(), errors.end(), [](const auto& a, const auto& b) {
-    return a.span.begin < b.span.begin;
-  });
+// In order of place, and safe to show: messages quote what was written.
+void finish(std::vector<LanguageError>& errors) {
+  for (LanguageError& error : errors) {
+    error.message = base::printable(error.message);
+    error.hint = base::printable(error.hint);
+  }
+  std::stable_sort(errors.begin(), errors.end(),
+                   [](const auto& a, const auto& b) { return a.span.begin < b.span.begin; });
 }
 
 }  // namespace
@@ -52,7 +56,7 @@ ParsedPrediction parse_prediction(std::string_view name, std::string_view text,
   if (!acceptable(text, result.errors)) return result;
   std::optional<Prediction> first = read(text, signals, rule, result.errors);
   if (!first || !result.errors.empty()) {
-    sort_by_place(result.errors);
+    finish(result.errors);
     return result;
   }
   // Read once more from the canonical text, in which the spans then count.
@@ -75,7 +79,7 @@ ParsedCondition parse_condition(std::string_view text) {
     result.condition = checker.check(syntax, {}).condition;
   }
   if (!result.errors.empty()) result.condition = nullptr;
-  sort_by_place(result.errors);
+  finish(result.errors);
   return result;
 }
 

@@ -12,11 +12,21 @@ namespace squall::model {
 namespace {
 
 // Not <cctype>: the language does not depend on the locale.
-bool is_digit(char c) { return c >= '0' && c <= '9'; }
-bool is_letter(char c) { return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_'; }
-bool is_word(char c) { return is_letter(c) || is_digit(c); }
-bool is_space(char c) { return c == ' ' || c == '\t' || c == '\n' || c == '\r'; }
-bool is_beyond_ascii(char c) { return static_cast<unsigned char>(c) >= 0x80; }
+bool is_digit(char c) {
+  return c >= '0' && c <= '9';
+}
+bool is_letter(char c) {
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '_';
+}
+bool is_word(char c) {
+  return is_letter(c) || is_digit(c);
+}
+bool is_space(char c) {
+  return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+bool is_beyond_ascii(char c) {
+  return static_cast<unsigned char>(c) >= 0x80;
+}
 
 // What people write for an operator of ours.
 struct Misspelling {
@@ -232,8 +242,10 @@ class Lexer {
       const int second = std::atoi(written.c_str() + colon + 1);
       if (second < 60) {
         const int sum = first * 60 + second;
-        hint = fmt::format("write `{}s` if minutes and seconds are meant, `{}min` if hours and "
-                           "minutes are", sum, sum);
+        hint = fmt::format(
+            "write `{}s` if minutes and seconds are meant, `{}min` if hours and "
+            "minutes are",
+            sum, sum);
       }
     }
     Token& token = push(TokenKind::kNumber, begin);
@@ -336,7 +348,8 @@ class Lexer {
     std::string hint;
     if (starts_with_quote(begin)) hint = "texts stand in double quotes";
     if (c == '{' || c == '}') hint = "header and json keys stand in brackets: json[\"$.path\"]";
-    if (c == ',') hint = "one prediction is one comparison; write the next as a prediction of its own";
+    if (c == ',')
+      hint = "one prediction is one comparison; write the next as a prediction of its own";
     error(span_from(begin),
           fmt::format("unexpected character `{}`",
                       base::printable(text_.substr(begin, position_ - begin))),

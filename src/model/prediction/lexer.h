@@ -33,15 +33,15 @@ enum class TokenKind {
 struct Token {
   TokenKind kind = TokenKind::kEnd;
   Span span;
-  std::string text;            // as written; for kText without quotes and escapes
-  base::Quantity quantity;     // of kNumber
-  bool valid = true;           // false: a number that was refused, or a text without its end
+  std::string text;         // as written; for kText without quotes and escapes
+  base::Quantity quantity;  // of kNumber
+  bool valid = true;        // false: a number that was refused, or a text without its end
   Comparator comparator = Comparator::kEqual;
-  int hundreds = 0;            // of kStatusClass
+  int hundreds = 0;  // of kStatusClass
 };
 
-// The tokens of `text`, the last one being kEnd. Mistakes go to `errors`, and reading goes on behind
-// them with the likely meaning, so that one pass finds them all.
+// The tokens of `text`, the last one being kEnd. Mistakes go to `errors`, and reading goes on
+// behind them with the likely meaning, so that one pass finds them all.
 std::vector<Token> lex(std::string_view text, std::vector<LanguageError>& errors);
 
 }  // namespace squall::model

@@ -84,7 +84,9 @@ std::span<const std::string_view> outcome_names() {
   return kNames;
 }
 
-bool is_success_share(const Signal& signal) { return signal.field == "success"; }
+bool is_success_share(const Signal& signal) {
+  return signal.field == "success";
+}
 
 bool is_bare_gauge(const Expression& expression) {
   const auto* signal = std::get_if<Signal>(&expression.node);

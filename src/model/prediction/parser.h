@@ -1,6 +1,6 @@
 #pragma once
-// From words to a tree. The parser knows the grammar and no names: which probe exists and what may be
-// compared with what is the checker's.
+// From words to a tree. The parser knows the grammar and no names: which probe exists and what may
+// be compared with what is the checker's.
 
 #include <optional>
 #include <string_view>
@@ -14,7 +14,7 @@ namespace squall::model {
 // A prediction as written. A literal that was refused (an unknown unit, say) has the value NaN, so
 // that no second message follows from the first.
 struct Syntax {
-  ExpressionPtr left;   // null: could not be read, and an error says why
+  ExpressionPtr left;  // null: could not be read, and an error says why
   ExpressionPtr right;
   ExpressionPtr right_high;
   bool complete = false;  // all parts that were begun were read

@@ -27,12 +27,18 @@ std::string percent_digits(double quantile) {
 
 std::string statistic_name(Statistic statistic, double quantile) {
   switch (statistic) {
-    case Statistic::kQuantile: return "p" + percent_digits(quantile);
-    case Statistic::kMean: return "mean";
-    case Statistic::kMaximum: return "max";
-    case Statistic::kMinimum: return "min";
-    case Statistic::kCount: return "count";
-    case Statistic::kRate: return "rate";
+    case Statistic::kQuantile:
+      return "p" + percent_digits(quantile);
+    case Statistic::kMean:
+      return "mean";
+    case Statistic::kMaximum:
+      return "max";
+    case Statistic::kMinimum:
+      return "min";
+    case Statistic::kCount:
+      return "count";
+    case Statistic::kRate:
+      return "rate";
   }
   return "mean";
 }
@@ -93,7 +99,9 @@ struct ExpressionPrinter {
     return fmt::format("{}({} each {})", statistic_name(node.statistic, node.quantile),
                        print(*node.inner), base::format_duration(node.each));
   }
-  std::string operator()(const Share& node) const { return "share(" + print(*node.condition) + ")"; }
+  std::string operator()(const Share& node) const {
+    return "share(" + print(*node.condition) + ")";
+  }
   std::string operator()(const TimeTrue& node) const {
     return "time(" + print(*node.condition) + ")";
   }
@@ -184,21 +192,30 @@ struct ClausePrinter {
 
 std::string_view to_string(Comparator comparator) {
   switch (comparator) {
-    case Comparator::kLess: return "<";
-    case Comparator::kLessEqual: return "<=";
-    case Comparator::kGreater: return ">";
-    case Comparator::kGreaterEqual: return ">=";
-    case Comparator::kEqual: return "==";
-    case Comparator::kNotEqual: return "!=";
+    case Comparator::kLess:
+      return "<";
+    case Comparator::kLessEqual:
+      return "<=";
+    case Comparator::kGreater:
+      return ">";
+    case Comparator::kGreaterEqual:
+      return ">=";
+    case Comparator::kEqual:
+      return "==";
+    case Comparator::kNotEqual:
+      return "!=";
   }
   return "==";
 }
 
 std::string_view to_string(PhaseKind phase) {
   switch (phase) {
-    case PhaseKind::kBaseline: return "baseline";
-    case PhaseKind::kFault: return "fault";
-    case PhaseKind::kRecovery: return "recovery";
+    case PhaseKind::kBaseline:
+      return "baseline";
+    case PhaseKind::kFault:
+      return "fault";
+    case PhaseKind::kRecovery:
+      return "recovery";
   }
   return "fault";
 }
@@ -214,8 +231,8 @@ std::string print(const Condition& condition) {
 std::string print(const Prediction& prediction) {
   std::string text = print(*prediction.left);
   if (prediction.right_high) {
-    text += fmt::format(" between {} and {}", print(*prediction.right),
-                        print(*prediction.right_high));
+    text +=
+        fmt::format(" between {} and {}", print(*prediction.right), print(*prediction.right_high));
   } else {
     text += fmt::format(" {} {}", to_string(prediction.comparator), print(*prediction.right));
   }

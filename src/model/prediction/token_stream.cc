@@ -19,8 +19,8 @@ void TokenStream::unexpected(std::string_view expected, std::string hint) {
   const std::string found =
       token.kind == TokenKind::kEnd
           ? std::string("the end")
-          : fmt::format("`{}`", token.kind == TokenKind::kText ? "\"" + token.text + "\""
-                                                               : token.text);
+          : fmt::format("`{}`",
+                        token.kind == TokenKind::kText ? "\"" + token.text + "\"" : token.text);
   error(token.span, fmt::format("expected {}, found {}", expected, found), std::move(hint));
 }
 
@@ -31,7 +31,7 @@ std::optional<base::Duration> TokenStream::duration(std::string_view meaning) {
     return std::nullopt;
   }
   advance();
-  if (!token.valid) return base::Duration{};  // reported by the lexer
+  if (!token.valid) return std::nullopt;  // reported by the lexer
   const bool zero = token.quantity.value == 0;
   if (token.quantity.dimension != base::Dimension::kDuration && !zero) {
     error(token.span, fmt::format("`{}` is not a duration", token.text),
@@ -44,6 +44,16 @@ std::optional<base::Duration> TokenStream::duration(std::string_view meaning) {
     return std::nullopt;
   }
   return base::Duration{std::llround(token.quantity.value * 1e9)};
+}
+
+bool TokenStream::too_deep(int depth, Span span) {
+  if (depth <= kPredictionDepthMax) return false;
+  if (!depth_reported_) {
+    error(span, fmt::format("nested deeper than {} levels", kPredictionDepthMax),
+          "split it into several predictions");
+  }
+  depth_reported_ = true;
+  return true;
 }
 
 std::string TokenStream::quoted_name_hint() const {

@@ -1,9 +1,11 @@
 #pragma once
 // Reading tokens one by one, and saying what was expected where something else stands.
 
+#include <algorithm>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "base/clock.h"
@@ -17,7 +19,6 @@ class TokenStream {
   TokenStream(std::vector<Token> tokens, std::vector<LanguageError>& errors)
       : tokens_(std::move(tokens)), errors_(errors) {}
 
- protected:
   const Token& peek(std::size_t ahead = 0) const {
     return tokens_[std::min(position_ + ahead, tokens_.size() - 1)];
   }
@@ -39,15 +40,29 @@ class TokenStream {
     return true;
   }
 
-  std::size_t error_count() const { return errors_.size(); }
   void error(Span span, std::string message, std::string hint) {
     errors_.push_back({span, std::move(message), std::move(hint)});
   }
   // "expected `)`, found `x`", at the current token.
   void unexpected(std::string_view expected, std::string hint);
 
-  // A duration of at most kLongest; reports what else stands there. Absent after a mistake.
+  // A duration of at most a day. Absent, and reported here or by the lexer, for all else.
   std::optional<base::Duration> duration(std::string_view meaning);
+  // Counts the nesting of what is being read for as long as it lives.
+  class Nesting {
+   public:
+    explicit Nesting(TokenStream& stream) : stream_(stream) { ++stream_.depth_; }
+    ~Nesting() { --stream_.depth_; }
+    Nesting(const Nesting&) = delete;
+    Nesting& operator=(const Nesting&) = delete;
+
+   private:
+    TokenStream& stream_;
+  };
+  // True, and one error for the whole text, beyond kPredictionDepthMax levels.
+  bool too_deep(Span span) { return too_deep(depth_, span); }
+  bool too_deep(int depth, Span span);
+
   // For a bare name where `name.field` is needed.
   std::string quoted_name_hint() const;
 
@@ -55,6 +70,8 @@ class TokenStream {
   std::vector<Token> tokens_;
   std::vector<LanguageError>& errors_;
   std::size_t position_ = 0;
+  int depth_ = 0;
+  bool depth_reported_ = false;
 };
 
 }  // namespace squall::model
