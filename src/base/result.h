@@ -74,13 +74,14 @@ class [[nodiscard]] Result {
     SQUALL_CHECK(ok());
     return std::get<0>(state_);
   }
-  T&& value() && {
+  // By value, so that `for (x : f().value())` and `auto&& x = f().value()` are safe.
+  T value() && {
     SQUALL_CHECK(ok());
     return std::get<0>(std::move(state_));
   }
   T& operator*() & { return value(); }
   const T& operator*() const& { return value(); }
-  T&& operator*() && { return std::move(*this).value(); }
+  T operator*() && { return std::move(*this).value(); }
   T* operator->() { return &value(); }
   const T* operator->() const { return &value(); }
 
@@ -88,7 +89,7 @@ class [[nodiscard]] Result {
     SQUALL_CHECK(!ok());
     return std::get<1>(state_);
   }
-  Error&& error() && {
+  Error error() && {
     SQUALL_CHECK(!ok());
     return std::get<1>(std::move(state_));
   }
@@ -110,7 +111,7 @@ class [[nodiscard]] Result<void> {
     SQUALL_CHECK(!ok_);
     return error_;
   }
-  Error&& error() && {
+  Error error() && {
     SQUALL_CHECK(!ok_);
     return std::move(error_);
   }
