@@ -2,6 +2,7 @@
 # What `up` and `down` share: telling processes apart, and ending exactly those that were started.
 
 # The file that marks a scratch folder as an instance, and holds its settings.
+# shellcheck disable=SC2034  # used by both
 readonly MARK=instance.env
 
 # Field 22 of /proc/PID/stat. With the number it names a process for good: numbers come back.

@@ -24,7 +24,7 @@ constexpr int kCacheConnections = 64;
 constexpr int kBacklog = 128;
 constexpr std::size_t kBodyMax = 256 * 1024;
 constexpr milliseconds kDatabaseDeadline{1'000};
-constexpr milliseconds kCacheBudget{150};
+constexpr milliseconds kCacheBudget{250};
 constexpr milliseconds kPatience{500};
 constexpr const char* kRetryAfterSeconds = "2";
 constexpr const char* kSessionSeconds = "3600";

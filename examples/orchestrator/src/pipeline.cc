@@ -16,10 +16,10 @@ constexpr std::size_t kTextMax = 200;
 constexpr int kRunMsMax = 60'000;
 
 const std::vector<PipelineTask>& standard_tasks() {
-  static const std::vector<PipelineTask> tasks{{"extract", 300, false, {}},
-                                               {"clean", 300, false, {0}},
-                                               {"enrich", 300, false, {0}},
-                                               {"publish", 300, false, {1, 2}}};
+  static const std::vector<PipelineTask> tasks{{"extract", 500, false, {}},
+                                               {"clean", 600, false, {0}},
+                                               {"enrich", 400, false, {0}},
+                                               {"publish", 500, false, {1, 2}}};
   return tasks;
 }
 

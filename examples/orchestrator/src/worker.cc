@@ -54,9 +54,10 @@ std::vector<TaskId> Worker::held() const {
 }
 
 bool Worker::heartbeat() {
-  const bool heard = store_.heartbeat(incarnation_);
-  if (visibility_.count() > 0 && !running_.empty()) {
-    queue_.extend(incarnation_, held(), visibility_);
+  const std::vector<TaskId> tasks = held();
+  const bool heard = store_.heartbeat(incarnation_, tasks);
+  if (visibility_.count() > 0 && !tasks.empty()) {
+    queue_.extend(incarnation_, tasks, visibility_);
   }
   return heard;
 }

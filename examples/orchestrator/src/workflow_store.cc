@@ -186,12 +186,13 @@ std::optional<std::vector<TaskId>> WorkflowStore::finish(const std::string& inca
   return first_column(result);
 }
 
-bool WorkflowStore::heartbeat(const std::string& incarnation) {
+bool WorkflowStore::heartbeat(const std::string& incarnation, const std::vector<TaskId>& running) {
   return ask(R"(WITH alive AS (
                   INSERT INTO worker_lives (incarnation, heartbeat_at) VALUES ($1, now())
                   ON CONFLICT (incarnation) DO UPDATE SET heartbeat_at = excluded.heartbeat_at)
-                UPDATE tasks SET heartbeat_at = now() WHERE worker = $1 AND state = 'running')",
-             {incarnation})
+                UPDATE tasks SET heartbeat_at = now()
+                WHERE id = ANY ($2::bigint[]) AND worker = $1 AND state = 'running')",
+             {incarnation, array_of(running)})
       .ok();
 }
 

@@ -59,7 +59,8 @@ class WorkflowStore {
   // The tasks whose end was recorded; the others are no longer this worker's.
   std::optional<std::vector<TaskId>> finish(const std::string& incarnation,
                                             const std::vector<TaskId>& tasks);
-  bool heartbeat(const std::string& incarnation);
+  // Says that the worker lives and still has `running` in its hands.
+  bool heartbeat(const std::string& incarnation, const std::vector<TaskId>& running);
 
  private:
   QueryResult ask(const char* sql, const std::vector<std::string>& parameters = {});
