@@ -233,20 +233,18 @@ class Lexer {
 
   // 1:30 is a time of day to some, minutes to others, and 90 to YAML 1.1.
   void sexagesimal(std::size_t begin) {
-    const int first = std::atoi(std::string(text_.substr(begin, position_ - begin)).c_str());
     while (is_digit(at(position_)) || at(position_) == ':') ++position_;
     const std::string written(text_.substr(begin, position_ - begin));
-    std::string hint = "write one number with a unit, such as `90s` or `1.5min`";
     const std::size_t colon = written.find(':');
-    if (written.find(':', colon + 1) == std::string::npos && first < 1000) {
-      const int second = std::atoi(written.c_str() + colon + 1);
-      if (second < 60) {
-        const int sum = first * 60 + second;
-        hint = fmt::format(
-            "write `{}s` if minutes and seconds are meant, `{}min` if hours and "
-            "minutes are",
-            sum, sum);
-      }
+    std::string hint = "write one number with a unit, such as `90s` or `1.5min`";
+    // `12:30`, not `1:2:3` and not numbers that no clock shows.
+    const bool clock = colon <= 3 && written.size() == colon + 3 && written.back() != ':';
+    const int second = clock ? std::atoi(written.c_str() + colon + 1) : 60;
+    if (second < 60) {
+      const int sum = std::atoi(written.c_str()) * 60 + second;
+      hint = fmt::format(
+          "write `{}s` if minutes and seconds are meant, `{}min` if hours and minutes are", sum,
+          sum);
     }
     Token& token = push(TokenKind::kNumber, begin);
     token.valid = false;

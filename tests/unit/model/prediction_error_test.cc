@@ -309,7 +309,8 @@ TEST(PredictionError, OddTexts) {
         std::string_view("\0x", 2), std::string_view("p99("), std::string_view("("),
         std::string_view("\""), std::string_view("-"), std::string_view("share(not"),
         std::string_view("reads."), std::string_view("p99."), std::string_view("at end"),
-        std::string_view("during"), std::string_view("1e999 < 3")}) {
+        std::string_view("during"), std::string_view("1e999 < 3"),
+        std::string_view("1 < 99999999999:99999999999"), std::string_view("1 < 1:2:3")}) {
     for (ClauseRule rule :
          {ClauseRule::kSteadyState, ClauseRule::kHypothesis, ClauseRule::kAbortRule}) {
       const auto parsed = parse(text, rule);
