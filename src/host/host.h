@@ -18,7 +18,7 @@ namespace squall::host {
 struct Process {
   base::ProcessIdentity identity;
   pid_t parent = 0;
-  uid_t user = 0;
+  uid_t user = 0;          // effective
   char state = '?';        // as in /proc/PID/stat: R S D T Z ...
   std::string name;        // comm
   std::string executable;  // target of /proc/PID/exe; empty when unreadable (permission)
@@ -33,6 +33,7 @@ struct ProcessUsage {
   std::uint64_t resident_bytes = 0;
   std::uint64_t descriptors = 0;  // 0 also when we may not see them (other user, no root)
   std::uint64_t threads = 0;
+  char state = '?';  // as Process::state: a dead process that nobody has waited for is Z
 };
 
 struct Endpoint {

@@ -55,6 +55,16 @@ class ProcessFolder {
     return size <= 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(size));
   }
 
+  // The effective user. The folder belongs to that user, but to root if the process is protected
+  // from being looked into (prctl(2), PR_SET_DUMPABLE); the slow file tells root from protected.
+  std::optional<uid_t> user() {
+    struct stat status {};
+    if (::fstat(fd_.get(), &status) != 0) return std::nullopt;
+    if (status.st_uid != 0) return status.st_uid;
+    const auto text = read("status");
+    return text ? parse_status_user(*text) : std::nullopt;
+  }
+
   // Since Linux 6.2 the size of fd/ is the number of descriptors; before, it is 0 and we count.
   std::uint64_t count_descriptors() const {
     const base::UniqueFd folder{::openat(fd_.get(), "fd", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
@@ -92,8 +102,7 @@ std::optional<Process> read_process(const std::string& pid_text, std::string& bu
   process.parent = stat->parent;
   process.state = stat->state;
   process.name = stat->name;
-  const auto status = folder.read("status");
-  const auto user = status ? parse_status_user(*status) : std::nullopt;
+  const auto user = folder.user();
   if (!user) return std::nullopt;
   process.user = *user;
   if (const auto cmdline = folder.read("cmdline")) process.argv = parse_cmdline(*cmdline);
@@ -146,7 +155,8 @@ class RealHost final : public Host {
             static_cast<double>(stat->user_ticks + stat->system_ticks) / kTicksPerSecond,
         .resident_bytes = stat->resident_pages * kPageSize,
         .descriptors = folder.count_descriptors(),
-        .threads = stat->threads};
+        .threads = stat->threads,
+        .state = stat->state};
   }
 
   base::Result<std::vector<Socket>> sockets(Owners owners) const override {

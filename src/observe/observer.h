@@ -11,6 +11,7 @@
 #include "host/host.h"
 #include "model/experiment.h"
 #include "model/system_map.h"
+#include "observe/probe.h"
 
 namespace squall::observe {
 
@@ -25,18 +26,17 @@ struct ObserverOptions {
   const base::Clock& clock;
   evidence::Recorder& recorder;
   std::uint64_t seed = 0;
+  // Short id of the run, which makes sequence-numbered writes of different runs different. Empty:
+  // one is made up.
+  std::string run;
 };
 
-// How the load generator did, per probe, so far.
-struct LoadHealth {
-  std::string probe;
-  std::uint64_t intended = 0;
-  std::uint64_t dropped = 0;
-  base::Duration lag_p99{};
-};
-
+// Runs exactly the probes that predictions read from, and those with `always: true`. Its methods are
+// called from one thread; only expect_changes() and load_health() may be called from any.
 class Observer {
  public:
+  // Fails when a parameter makes no sense (a bad regular expression, an unreadable file); what is
+  // not reachable is for check() to say.
   static base::Result<std::unique_ptr<Observer>> create(ObserverOptions options);
   virtual ~Observer() = default;
   // Asks every probe once, in parallel. One error per probe that cannot reach its target.
