@@ -87,8 +87,8 @@ bool equal(const Expression& a, const Expression& b);
 bool equal(const Condition& a, const Condition& b);
 
 // Whether a prediction is decided by the value itself or by its 95 % interval (docs/predictions.md,
-// "What decides"). Exactly: counts, rates, extremes, times, lost, duplicated, gauges, any comparison
-// with a literal zero, and a share compared with the literal 100 %.
+// "What decides"). Exactly: counts, rates, extremes, times, lost, duplicated, any comparison with a
+// bare gauge in it or with a literal zero, and a share compared with the literal 100 %.
 enum class DecidedBy { kValue, kInterval };
 DecidedBy decided_by(const Prediction& prediction);
 

@@ -103,6 +103,11 @@ Signal subject_of(const Condition& condition) {
 }
 
 DecidedBy decided_by(const Prediction& prediction) {
+  bool every_sample = false;
+  visit_expressions(prediction, [&](const Expression& part) {
+    if (is_bare_gauge(part)) every_sample = true;
+  });
+  if (every_sample) return DecidedBy::kValue;
   const Expression& left = *prediction.left;
   const Expression& right = *prediction.right;
   if (!prediction.right_high && (is_literal_zero(left) || is_literal_zero(right) ||

@@ -123,7 +123,7 @@ TEST(PredictionCondition, GaugeSamples) {
   EXPECT_TRUE(matches(*condition("stuck.value > 3"), 4));
   EXPECT_FALSE(matches(*condition("stuck.value > 3"), 3));
   EXPECT_TRUE(matches(*condition("not (stuck.value > 3 or stuck.value < -3)"), -3));
-  EXPECT_TRUE(matches(*condition("worker.cpu >= 90%"), 0.9));
+  EXPECT_TRUE(matches(*condition("pool.used >= 90%"), 0.9));
   EXPECT_TRUE(matches(*condition("worker.memory > 1KiB"), 1025));
 }
 

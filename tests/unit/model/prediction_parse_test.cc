@@ -48,7 +48,7 @@ TEST(PredictionParse, HypothesisPredictions) {
            nullptr},
           {"time(stuck.value > 3) < 10s during fault", nullptr},
           {"time(replica.lag > 200ms) <= 2s at end", nullptr},
-          {"share(worker.cpu > 90%) < 10% during fault", nullptr},
+          {"share(pool.used > 90%) < 10% during fault", nullptr},
           {"count(reads where not reads.success) <= 3 during fault", nullptr},
           {"rate(reads) > 190 /s during fault", "rate(reads) > 190/s during fault"},
           {"count(api-log) < 5 during fault", "count(api-log.matches) < 5 during fault"},

@@ -165,7 +165,7 @@ class Grower {
       case Dimension::kNumber:
         return make(Signal{"stuck", "value"}, dimension);
       case Dimension::kShare:
-        return make(Signal{"worker", "cpu"}, dimension);
+        return make(Signal{"pool", "used"}, dimension);
       case Dimension::kDuration:
         return make(Signal{"replica", "lag"}, dimension);
       case Dimension::kSize:
