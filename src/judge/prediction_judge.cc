@@ -70,8 +70,8 @@ double excess(const model::Prediction& prediction, const Sides& sides) {
 
 std::string phase_name(const model::Prediction& prediction) {
   if (const auto* during = std::get_if<model::DuringClause>(&prediction.when)) {
-    return during->fault_name.empty() ? std::string(model::to_string(during->phase))
-                                      : during->fault_name;
+    return std::string(model::to_string(during->fault_name.empty() ? during->phase
+                                                                   : model::PhaseKind::kFault));
   }
   if (const auto* within = std::get_if<model::WithinClause>(&prediction.when)) {
     return within->anchor == model::WithinClause::Anchor::kInject ? "fault" : "recovery";
@@ -374,8 +374,8 @@ void PredictionJudge::search_windows(const model::Prediction& prediction,
 
 void PredictionJudge::judge_at_end(const model::Prediction& prediction,
                                    PredictionResult& result) const {
-  const evidence::Timeline& timeline = facts_.timeline;
-  const Window whole{timeline.start, timeline.end + base::Duration(1)};
+  const Window whole{facts_.timeline.start,
+                     evaluator_.record().last_instant() + base::Duration(1)};
   if (asks_every_sample(prediction)) {
     const EverySample samples = every_sample(evaluator_, prediction, whole);
     if (samples.moments.empty()) return conclude(result, Verdict::kNoData, samples.missing);

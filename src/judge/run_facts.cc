@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <nlohmann/json.hpp>
 #include <optional>
 
@@ -78,6 +79,20 @@ bool is_over(const evidence::Record& record, const evidence::FaultWindow& fault)
   return over;
 }
 
+void end_with_the_samples(const evidence::Record& record, evidence::Timeline& timeline) {
+  std::optional<base::Instant> last;
+  const auto take = [&last](base::Instant at) { last = std::max(last.value_or(at), at); };
+  for (const evidence::Series& series : record.series()) {
+    if (!series.buckets.empty()) take(series.buckets.back().start + evidence::kBucketWidth);
+    if (!series.samples.empty()) take(series.samples.back().at + base::Duration(1));
+  }
+  if (!last || *last >= timeline.end) return;
+  timeline.end = std::max(*last, timeline.start);
+  if (!timeline.recovery) return;
+  timeline.recovery->end = timeline.end;
+  if (timeline.recovery->end <= timeline.recovery->begin) timeline.recovery.reset();
+}
+
 bool is_torn_tail(std::string_view finding) { return finding.starts_with("the last "); }
 
 }  // namespace
@@ -85,6 +100,7 @@ bool is_torn_tail(std::string_view finding) { return finding.starts_with("the la
 RunFacts facts_of(const evidence::Record& record) {
   RunFacts facts;
   facts.timeline = evidence::timeline_of(record);
+  end_with_the_samples(record, facts.timeline);
   find_outcome(record, facts);
   find_changes(record, facts);
   for (const evidence::FaultWindow& fault : facts.timeline.faults) {

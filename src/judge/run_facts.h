@@ -20,6 +20,7 @@ struct UnrelatedChange {
 };
 
 struct RunFacts {
+  // Its end is where observation ended: what comes after (read-back, judging) has no samples.
   evidence::Timeline timeline;
   model::Outcome outcome = model::Outcome::kErrored;
   std::string outcome_reason;

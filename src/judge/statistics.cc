@@ -83,6 +83,13 @@ double student_critical(double degrees) {
   return boost::math::quantile(boost::math::complement(distribution, kTail));
 }
 
+double price_of_estimation(std::size_t units) {
+  const auto count = static_cast<double>(batch_count(units));
+  if (count < 3) return 1;
+  const double degrees = 2 * square(count - 1) / (3 * count - 4);
+  return square(student_critical(degrees) / kNormalCritical);
+}
+
 Worth worth_of(std::span<const Unit> units, double mean, double variance) {
   Worth worth;
   for (const Unit& unit : units) worth.samples += unit.count;
@@ -104,9 +111,8 @@ Worth worth_of(std::span<const Unit> units, double mean, double variance) {
   const double count = static_cast<double>(batches);
   const double variance_of_total = squares * count / (2 * (count - 1));
   const double design_effect = variance_of_total / (worth.samples * variance);
-  const double degrees = 2 * square(count - 1) / (3 * count - 4);
-  const double price = square(student_critical(degrees) / kNormalCritical);
-  worth.effective = std::min(worth.samples, worth.samples / (design_effect * price));
+  worth.effective = std::min(
+      worth.samples, worth.samples / (design_effect * price_of_estimation(units.size())));
   return worth;
 }
 

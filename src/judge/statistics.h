@@ -37,6 +37,9 @@ struct Worth {
 // 1941; Wolter 1984), made an effective number as by Korn and Graubard (1998).
 Worth worth_of(std::span<const Unit> units, double mean, double variance);
 
+// How many times more values are needed when the variance has to be estimated from so many units.
+double price_of_estimation(std::size_t units);
+
 // Wilson (1927). `effective` may be fractional; 0 gives [0, 1].
 Interval share_interval(double share, double effective);
 
