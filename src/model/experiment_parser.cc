@@ -205,8 +205,8 @@ class ExperimentParser {
     std::string what = fmt::format("fault `{}`", fault.name);
     if (const YamlNode::Entry* at = node.find("at")) {
       auto value = read_duration(context_, *at->value, fmt::format("`at` of {}", what));
-      if (value && (*value < base::Duration::zero() || *value > kPhaseLimit)) {
-        context_.error(*at->value, fmt::format("`at` of {} is not between 0s and 24h", what),
+      if (value && *value > kPhaseLimit) {
+        context_.error(*at->value, fmt::format("`at` of {} is later than 24h", what),
                        "it counts from the end of the baseline");
       } else {
         fault.at = value.value_or(base::Duration::zero());

@@ -66,6 +66,10 @@ auto read_quantity(const FileContext& context, const YamlNode& node, std::string
     context.error(node, fmt::format("{} is `{}`; {} is wanted", what, node.text, wanted), trap);
     return std::nullopt;
   }
+  if (base::trim(node.text).starts_with('-')) {
+    context.error(node, fmt::format("{} is negative", what), "write it without the minus");
+    return std::nullopt;
+  }
   auto parsed = parse(std::string_view(node.text));
   if (!parsed.ok()) {
     context.error(node, fmt::format("{}: {}", what, parsed.error().message), parsed.error().hint);

@@ -58,7 +58,7 @@ class MapParser {
     if (const YamlNode* rules = reader.find("abort_when")) {
       map_.abort_when = read_abort_rules(context_, *rules, "`abort_when`", "system-abort", signals);
     }
-    reader.find("environments");
+    reader.find_entry("environments");
     reader.finish();
   }
 

@@ -345,6 +345,14 @@ void report_syntax(const YAML::Exception& exception, const std::vector<std::stri
     location.column =
         characters_before(line, static_cast<std::size_t>(std::max(exception.mark.column, 0))) + 1;
   }
+  // A mistake that shows at the end of the file is shown at the end of the last line with text.
+  while (line.empty() && location.line > 1) {
+    --location.line;
+    line = lines[static_cast<std::size_t>(
+                     std::min<int>(location.line, static_cast<int>(lines.size()))) -
+                 1];
+    location.column = characters_before(line, line.size()) + 1;
+  }
   std::string message = fmt::format("not valid YAML: {}", exception.msg);
   std::string hint;
   auto known = std::find_if(kTranslations.begin(), kTranslations.end(),
