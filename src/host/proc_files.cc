@@ -70,8 +70,11 @@ std::optional<StatFields> parse_stat(std::string_view text) {
 std::optional<uid_t> parse_status_user(std::string_view text) {
   // The name's line comes first, and the kernel escapes its line breaks.
   const auto at = text.find("\nUid:\t");
+  if (at == std::string_view::npos) return std::nullopt;
+  text.remove_prefix(at + 6);
+  take_until(text, '\t');  // the real one
   uid_t user = 0;
-  if (at == std::string_view::npos || !read_number(text.substr(at + 6), user)) return std::nullopt;
+  if (!read_number(text, user)) return std::nullopt;
   return user;
 }
 

@@ -25,7 +25,7 @@ struct StatFields {
 };
 std::optional<StatFields> parse_stat(std::string_view text);
 
-// The real user id of /proc/PID/status.
+// The effective user id of /proc/PID/status.
 std::optional<uid_t> parse_status_user(std::string_view text);
 
 // /proc/PID/cmdline: arguments, each ended by a zero byte.

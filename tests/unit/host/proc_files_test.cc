@@ -49,7 +49,7 @@ TEST(ProcFiles, NothingMakesTheParsersFall) {
 }
 
 TEST(ProcFiles, StatusUserCannotBeForgedByTheName) {
-  EXPECT_EQ(parse_status_user("Name:\tUid:\t0\nState:\tS\nUid:\t105\t105\t105\t105\n"), 105u);
+  EXPECT_EQ(parse_status_user("Name:\tUid:\t0\nState:\tS\nUid:\t0\t105\t105\t105\n"), 105u);
   EXPECT_EQ(parse_status_user("Name:\tx\n"), std::nullopt);
 }
 
