@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include <algorithm>
+#include <functional>
 #include <thread>
 
 #include "log.h"
@@ -12,8 +12,9 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr int kSlots = 16;
+constexpr std::size_t kSlots = 16;
 constexpr milliseconds kPoll{25};
+constexpr milliseconds kPollAgain{5};
 constexpr milliseconds kDatabaseDeadline{1'000};
 // All of one turn has to end well before the tasks look abandoned.
 constexpr milliseconds kQueueBudget{400};
@@ -27,7 +28,8 @@ Worker::Worker(const Settings& settings)
       cache_(settings.sentinel_port, settings.queue_password,
              CachePolicy::with(settings.cures, kQueueBudget)),
       store_(database_),
-      queue_(cache_) {}
+      queue_(cache_),
+      random_(static_cast<unsigned>(std::hash<std::string>{}(settings.incarnation))) {}
 
 void Worker::run() {
   log_info(fmt::format("ready as {}", incarnation_));
@@ -42,8 +44,7 @@ void Worker::run() {
       }
     }
     finish_due_tasks();
-    take_tasks();
-    std::this_thread::sleep_for(kPoll);
+    std::this_thread::sleep_for(pause(take_task()));
   }
 }
 
@@ -79,24 +80,30 @@ void Worker::finish_due_tasks() {
   if (!recorded->empty()) queue_.acknowledge(incarnation_, *recorded);
 }
 
-void Worker::take_tasks() {
-  const int free = kSlots - static_cast<int>(running_.size());
-  if (free <= 0 || !database_.connected()) return;
-  // A few at a time, so that the work spreads over the workers.
-  const auto reserved = queue_.reserve(incarnation_, std::min(free, 4), visibility_);
-  if (!reserved || reserved->empty()) return;
+// Workers that ask one task at a time, at random moments, and less often the more they have, share
+// the work evenly. At a fixed pace the one that asks just after the scheduler's turn gets it all.
+milliseconds Worker::pause(bool took_one) {
+  const auto longest = 2 * (took_one ? kPollAgain : kPoll) + milliseconds(5) * running_.size();
+  return milliseconds(1 + random_() % longest.count());
+}
+
+bool Worker::take_task() {
+  if (running_.size() >= kSlots || !database_.connected()) return false;
+  const auto reserved = queue_.reserve(incarnation_, /*limit=*/1, visibility_);
+  if (!reserved || reserved->empty()) return false;
   const auto claims = store_.claim(incarnation_, *reserved);
   if (!claims) {
-    log_warning(fmt::format("{} tasks could not be claimed", reserved->size()));
-    return;
+    log_warning(fmt::format("task {} could not be claimed", reserved->front()));
+    return false;
   }
-  std::vector<TaskId> over;
-  const auto now = steady_clock::now();
   for (const Claim& claim : *claims) {
-    if (claim.claimed) running_[claim.task] = now + milliseconds(claim.run_ms);
-    if (claim.finished) over.push_back(claim.task);
+    if (claim.claimed) {
+      running_[claim.task] = steady_clock::now() + milliseconds(claim.run_ms);
+    } else if (claim.finished) {
+      queue_.acknowledge(incarnation_, {claim.task});
+    }
   }
-  if (!over.empty()) queue_.acknowledge(incarnation_, over);
+  return true;
 }
 
 }  // namespace orchestrator

@@ -5,6 +5,7 @@
 
 #include <chrono>
 #include <map>
+#include <random>
 #include <vector>
 
 #include "cache.h"
@@ -26,7 +27,9 @@ class Worker {
 
   bool heartbeat();
   void finish_due_tasks();
-  void take_tasks();
+  // Says whether the queue had something.
+  bool take_task();
+  milliseconds pause(bool took_one);
   std::vector<TaskId> held() const;
 
   std::string incarnation_;
@@ -36,6 +39,7 @@ class Worker {
   WorkflowStore store_;
   TaskQueue queue_;
   std::map<TaskId, Instant> running_;  // and when their work is done
+  std::minstd_rand random_;
 };
 
 }  // namespace orchestrator
