@@ -48,13 +48,14 @@ struct SignalTable {
   std::vector<Entry> entries;
   std::vector<std::string> fault_names;
   std::vector<std::string> sequenced_probes;  // those with `sequence`: lost() and duplicated()
+  std::vector<std::string> plain_probes;      // their answers have no status, header or JSON
   const Entry* find(std::string_view source, std::string_view field) const;
 };
 
 enum class ClauseRule {
   kSteadyState,  // no clause allowed
   kHypothesis,   // during, within or at end required
-  kAbortRule,    // over allowed (default: over 1s unless only bare gauges are compared), nothing else
+  kAbortRule,    // over allowed, nothing else (default: over 1s, or none for bare gauges alone)
 };
 
 struct ParsedPrediction {
@@ -116,8 +117,8 @@ std::vector<Slice> slices_of(const Prediction& prediction);
 // The series id under which `probe` filtered by `where` is recorded.
 std::string slice_id(std::string_view probe, const ConditionPtr& where);
 
-// Series of numbers ("stuck.value", "api-log.matches"), gauges and counters alike, that a prediction
-// reads. Without repetition, in order of appearance.
+// Series of numbers ("stuck.value", "api-log.matches"), gauges and counters alike, that a
+// prediction reads. Without repetition, in order of appearance.
 std::vector<Signal> gauges_of(const Prediction& prediction, const SignalTable& signals);
 // Every probe or service that a prediction reads from, without repetition.
 std::vector<std::string> sources_of(const Prediction& prediction);
@@ -134,8 +135,8 @@ struct RequestFields {
   std::function<std::optional<std::string>(std::string_view)> json;  // scalars as text
 };
 // `!=` is the opposite of `==` also where the field is absent (no answer has no status): then `==`,
-// `<`, `<=`, `>` and `>=` are false and `!=` is true. Allocates nothing unless a header or JSON value
-// is asked for; safe from any thread.
+// `<`, `<=`, `>` and `>=` are false and `!=` is true. Allocates nothing unless a header or JSON
+// value is asked for; safe from any thread.
 bool matches(const Condition& condition, const RequestFields& fields);
 // A gauge sample: every field of the condition is the value.
 bool matches(const Condition& condition, double value);

@@ -44,6 +44,7 @@ SignalTable signal_table(const SystemMap& map, const std::vector<std::string>& f
           {probe.name, std::string(signal.field), signal.type, dimension_of(signal.unit)});
     }
     if (is_sequenced(probe)) table.sequenced_probes.push_back(probe.name);
+    if (!probe.kind->generates_load) table.plain_probes.push_back(probe.name);
   }
   for (const Service& service : map.services) {
     if (service.external) continue;

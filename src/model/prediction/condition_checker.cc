@@ -150,6 +150,12 @@ bool ConditionChecker::check_field(const Field& field, Span span) {
           fmt::format("a path starts at the root: \"$.{}\"", field.key));
     return false;
   }
+  if ((keyed || field.name == "status") && names_ != nullptr && names_->is_plain(field.probe)) {
+    error(span, fmt::format("the answers of `{}` have no {}", field.probe, field.name),
+          fmt::format("it is no HTTP probe; ask for {0}.success, {0}.latency or {0}.outcome",
+                      field.probe));
+    return false;
+  }
   const bool requests = names_ == nullptr || names_->has_requests(field.probe);
   if (request && requests) {
     subjects_.push_back({{field.probe, {}}, true, span});

@@ -58,6 +58,11 @@ bool Names::has_requests(std::string_view source) const {
   });
 }
 
+bool Names::is_plain(std::string_view source) const {
+  const auto& plain = table_.plain_probes;
+  return std::find(plain.begin(), plain.end(), source) != plain.end();
+}
+
 bool Names::check_source(std::string_view source, Span span) {
   const std::vector<std::string> known = sources();
   if (std::find(known.begin(), known.end(), source) != known.end()) return true;

@@ -18,6 +18,8 @@ class Names {
 
   // True when the source is a probe whose requests are recorded.
   bool has_requests(std::string_view source) const;
+  // True when its answers have no status, header or JSON: a port that was opened, a query.
+  bool is_plain(std::string_view source) const;
   // False, and an error, when there is no such probe or service.
   bool check_source(std::string_view source, Span span);
   // The entry of a gauge or counter; null, and an error, when there is none. `source` is known.

@@ -76,6 +76,20 @@ TEST(PredictionParse, HypothesisPredictions) {
       ClauseRule::kHypothesis);
 }
 
+// A query is a request with an outcome and a latency, and its answer is a gauge.
+TEST(PredictionParse, AProbeMayHaveRequestsAndAGauge) {
+  expect_accepted(
+      {
+          {"db.value == 0 at end", nullptr},
+          {"mean(db.value) < 3 at end", nullptr},
+          {"time(db.value > 3) < 3s at end", nullptr},
+          {"p99(db.latency) < 1s at end", nullptr},
+          {"db.success >= 99% at end", nullptr},
+          {"count(db where db.outcome == \"timeout\") < 3 at end", nullptr},
+      },
+      ClauseRule::kHypothesis);
+}
+
 TEST(PredictionParse, ArithmeticGroupsToTheLeftAndKeepsNeededParentheses) {
   expect_accepted(
       {

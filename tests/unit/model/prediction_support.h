@@ -16,6 +16,8 @@ inline SignalTable table() {
       {"writes", "latency", SignalType::kRequests, Dimension::kDuration},
       {"no-visible", "latency", SignalType::kRequests, Dimension::kDuration},
       {"stuck", "value", SignalType::kGauge, Dimension::kNumber},
+      {"db", "value", SignalType::kGauge, Dimension::kNumber},
+      {"db", "latency", SignalType::kRequests, Dimension::kDuration},
       {"queue", "depth", SignalType::kGauge, Dimension::kNumber},
       {"worker", "memory", SignalType::kGauge, Dimension::kSize},
       {"worker", "cpu", SignalType::kGauge, Dimension::kNumber},
@@ -27,6 +29,7 @@ inline SignalTable table() {
   };
   table.fault_names = {"outage", "slow-db", "process.kill-2"};
   table.sequenced_probes = {"writes"};
+  table.plain_probes = {"db"};
   return table;
 }
 
