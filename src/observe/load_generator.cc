@@ -107,7 +107,8 @@ class EpollLoadGenerator final : public LoadGenerator {
   void send_request(Connection* c);
   void send_rest(Connection* c);
   void lost_while_sending(Connection* c);
-  void receive(Connection* c);
+  enum class Peer { kThere, kHungUp };
+  void receive(Connection* c, Peer peer);
   void on_idle_event(Connection* c);
   bool drained(Connection* c);
   void finish(Connection* c, Outcome outcome);
@@ -291,11 +292,11 @@ void EpollLoadGenerator::lost_while_sending(Connection* c) {
     return open(c);
   }
   c->phase = Connection::Phase::kReceiving;
-  receive(c);
+  receive(c, Peer::kHungUp);
   if (c->phase == Connection::Phase::kReceiving) finish(c, Outcome::kReset);
 }
 
-void EpollLoadGenerator::receive(Connection* c) {
+void EpollLoadGenerator::receive(Connection* c, Peer peer) {
   while (true) {
     const IoResult result = c->transport.receive(buffer_.get(), kReceiveBuffer);
     if (result.state == IoState::kWantRead || result.state == IoState::kWantWrite) return;
@@ -312,14 +313,15 @@ void EpollLoadGenerator::receive(Connection* c) {
       case ResponseState::kComplete: {
         // Bytes beyond the response answer nothing that we asked; with a full buffer there may be
         // some that we have not seen.
-        c->tainted = used != result.bytes || result.bytes == kReceiveBuffer;
+        c->tainted = used != result.bytes || result.bytes == kReceiveBuffer || peer == Peer::kHungUp;
         return finish(c, Outcome::kOk);
       }
       case ResponseState::kMore:
         break;
     }
-    // A read that did not fill the buffer has emptied the socket (epoll(7)).
-    if (options_.tls == nullptr && result.bytes < kReceiveBuffer) return;
+    // A read that did not fill the buffer has emptied the socket (epoll(7)), but the end of the
+    // stream that came with the same event would not be announced again.
+    if (options_.tls == nullptr && result.bytes < kReceiveBuffer && peer == Peer::kThere) return;
   }
 }
 
@@ -405,6 +407,8 @@ void EpollLoadGenerator::handle(const epoll_event& event) {
   const auto index = static_cast<std::uint32_t>(event.data.u64);
   Connection* c = connections_[index].get();
   if (c->generation != static_cast<std::uint32_t>(event.data.u64 >> 32)) return;
+  const Peer peer =
+      (event.events & (EPOLLRDHUP | EPOLLHUP)) != 0 ? Peer::kHungUp : Peer::kThere;
   switch (c->phase) {
     case Connection::Phase::kFree:
       return;
@@ -429,14 +433,14 @@ void EpollLoadGenerator::handle(const epoll_event& event) {
         return;
       }
       if (c->phase == Connection::Phase::kSending || c->phase == Connection::Phase::kReceiving) {
-        receive(c);
+        receive(c, peer);
       }
       return;
     case Connection::Phase::kReceiving:
       if ((event.events & ~static_cast<std::uint32_t>(EPOLLOUT)) == 0 && options_.tls == nullptr) {
         return;  // writable is no news while we wait for the answer
       }
-      return receive(c);
+      return receive(c, peer);
   }
 }
 
