@@ -1,23 +1,15 @@
 #pragma once
-// Kinds for the tests of the file parsers: every type of value occurs, with limits and defaults.
-// The real kinds are described where they are implemented, on higher floors.
+// What the tests of the file parsers share: reading with the kinds of kinds_for_test.h, and what a user
+// then sees.
 
-#include <gtest/gtest.h>
-
-#include <array>
 #include <string>
 #include <string_view>
 
 #include "model/experiment.h"
 #include "model/system_map.h"
-#include "model/vocabulary.h"
+#include "unit/model/kinds_for_test.h"
 
 namespace squall::model::testing {
-
-const Vocabulary& test_vocabulary();
-
-// A system map with every kind of entry, valid in all its environments.
-std::string_view orchestrator_map();
 
 // The map, which must have no mistakes.
 SystemMap parse_good_map(std::string_view text, const std::string& environment = {});
