@@ -125,9 +125,10 @@ std::optional<Traffic> traffic_of(const SystemMap& map, const std::string& sourc
   if (probe == nullptr) {
     traffic.per_second = 1;  // a service is looked at every second
   } else if (probe->parameters.has("rate")) {
-    const base::Json& load = probe->parameters.object("rate").json();
+    const model::Parameters load = probe->parameters.object("rate");
     const double begin = base::to_seconds(stretch.begin);
-    const double requests = requests_until(load, begin + seconds) - requests_until(load, begin);
+    const double requests =
+        requests_until(load.json(), begin + seconds) - requests_until(load.json(), begin);
     traffic.per_second = seconds > 0 ? requests / seconds : 0;
   } else if (probe->parameters.has("every")) {
     const double every = base::to_seconds(probe->parameters.duration("every"));

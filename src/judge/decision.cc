@@ -43,6 +43,18 @@ Verdict both(Verdict one, Verdict other) {
 
 }  // namespace
 
+bool satisfies(double left, Comparator comparator, double right) {
+  switch (comparator) {
+    case Comparator::kLess: return left < right;
+    case Comparator::kLessEqual: return left <= right;
+    case Comparator::kGreater: return left > right;
+    case Comparator::kGreaterEqual: return left >= right;
+    case Comparator::kEqual: return left == right;
+    case Comparator::kNotEqual: return left != right;
+  }
+  return false;
+}
+
 DecideBy decide_by(const model::Prediction& prediction) {
   const bool point = prediction.confidence == model::Confidence::kNone ||
                      model::decided_by(prediction) == model::DecidedBy::kValue;

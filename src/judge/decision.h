@@ -16,6 +16,9 @@ struct Sides {
   std::optional<Estimate> high;
 };
 
+// One number against another; false when one is not a number, but for `!=`.
+bool satisfies(double left, model::Comparator comparator, double right);
+
 enum class DecideBy { kPoint, kInterval };
 
 // How this prediction is decided: by the point for whatever is exact (model::decided_by) and for

@@ -168,6 +168,15 @@ Judgement judge(const Question& question) {
   }
 }
 
+std::optional<double> baseline_value(const evidence::Record& record,
+                                     const model::Expression& inner) {
+  const evidence::Timeline timeline = evidence::timeline_of(record);
+  if (!timeline.baseline) return std::nullopt;
+  const Reading reading = Evaluator(record, timeline).evaluate(inner, *timeline.baseline);
+  if (!reading.estimate) return std::nullopt;
+  return reading.estimate->bounded.value;
+}
+
 bool needs_series(const model::SystemMap& map, const model::Experiment& experiment,
                   const evidence::SeriesDeclaration& declaration) {
   const auto needs = [&](const std::vector<model::Prediction>& predictions) {

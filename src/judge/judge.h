@@ -1,4 +1,5 @@
 #pragma once
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -25,8 +26,13 @@ Judgement judge(const Question& question);
 bool needs_series(const model::SystemMap& map, const model::Experiment& experiment,
                   const evidence::SeriesDeclaration& declaration);
 
-// At plan time: can the planned traffic decide this prediction? `phase_length` is the length of the
-// phase that it is asked about.
+// What `inner` of baseline(inner) came to in the baseline of this record, for abort rules and the
+// live display; absent without a baseline or data.
+std::optional<double> baseline_value(const evidence::Record& record,
+                                     const model::Expression& inner);
+
+// At plan time: can the planned traffic decide this prediction? The best case: no autocorrelation, no
+// failures.
 model::Decidability decidability(const model::Prediction& prediction, const model::SystemMap& map,
                                  const model::Experiment& experiment);
 

@@ -54,7 +54,7 @@ struct Request {
   double latency = 0.02;  // seconds
   double lag = 0;
   bool dropped = false;
-  std::vector<std::string> slices;  // of the probe, that it also belongs to
+  std::vector<std::string> slices = {};  // of the probe, that it also belongs to
 };
 
 class RunBuilder {
@@ -62,9 +62,11 @@ class RunBuilder {
   RunBuilder() {
     content_.header.boot_start = at(0);
     experiment_.phases = {std::chrono::seconds(10), std::chrono::seconds(20)};
-    experiment_.faults.push_back({.name = "outage", .at = {}, .duration = std::chrono::seconds(20)});
-    map_.probes.push_back({.name = "reads", .from = "users", .to = "api"});
-    map_.probes.push_back({.name = "stuck", .from = "", .to = "db"});
+    model::FaultSpecification& fault = experiment_.faults.emplace_back();
+    fault.name = "outage";
+    fault.duration = std::chrono::seconds(20);
+    add_probe("reads", "api");
+    add_probe("stuck", "db");
   }
 
   // Requests of a probe at a constant rate over [begin, end).
@@ -176,6 +178,11 @@ class RunBuilder {
   PredictionResult judge_one() { return judge().predictions.at(0); }
 
  private:
+  void add_probe(const std::string& name, const std::string& service) {
+    model::ProbeSpecification& probe = map_.probes.emplace_back();
+    probe.name = name;
+    probe.to = service;
+  }
   evidence::Series& series(const std::string& name, evidence::SeriesKind kind,
                            const std::string& source) {
     const auto [entry, fresh] = series_.try_emplace(name);
