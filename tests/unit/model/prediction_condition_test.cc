@@ -9,6 +9,9 @@
 
 namespace {
 thread_local std::size_t allocations = 0;
+
+// Not inlined: g++ would take the pair of new and free for a mistake.
+[[gnu::noinline]] void release(void* memory) { std::free(memory); }
 }  // namespace
 
 // Counts what this thread allocates. Every form goes through malloc, as sanitizers object to a
@@ -28,22 +31,22 @@ void* operator new[](std::size_t size, const std::nothrow_t& tag) noexcept {
   return operator new(size, tag);
 }
 void operator delete(void* memory) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete(void* memory, std::size_t) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete(void* memory, const std::nothrow_t&) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory, std::size_t) noexcept {
-  std::free(memory);
+  release(memory);
 }
 void operator delete[](void* memory, const std::nothrow_t&) noexcept {
-  std::free(memory);
+  release(memory);
 }
 
 namespace squall::model {
