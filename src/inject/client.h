@@ -5,7 +5,9 @@
 #include <functional>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/clock.h"
@@ -38,6 +40,9 @@ struct LeaseEvent {
   std::string cause;
   // kFailed: the fault is not active (arming failed and was undone) or its revert is not verified.
   bool still_active = false;
+  // True: the state did not change; `text` tells what happened to a target meanwhile (it died while
+  // paused, a replacement appeared).
+  bool notice = false;
 };
 
 struct HolderOptions {
@@ -47,6 +52,15 @@ struct HolderOptions {
   std::string system_directory;  // folder of the map: start argv run there
   base::Duration renewal_limit = std::chrono::seconds(3);  // no renewal for this long: revert
   std::string state_directory;   // where journal and lease files lie; empty: the default
+  std::vector<std::string> holder_argv;  // empty: our own executable with `holder`; for tests
+};
+
+// Somebody other than the engine ended the run: `squall stop`, or a signal to the holder. All leases
+// are being reverted, and no new one is accepted.
+struct StopNotice {
+  std::string who;
+  std::string why;
+  std::string cause;  // "stopped" or "signal"
 };
 
 class HolderClient {
@@ -69,7 +83,14 @@ class HolderClient {
   virtual base::Status revert(base::LeaseId lease, std::string_view cause) = 0;
   virtual base::Status revert_all(std::string_view cause) = 0;
   // Non-blocking; empty when nothing waits. kUnavailable when the holder died.
+  //
+  // When the holder dies with faults active, a second one is started that undoes them from the
+  // journal; its events (cause "holder gone") come here too, and kUnavailable only after them.
   virtual base::Result<std::vector<LeaseEvent>> take_events() = 0;
+  // Known after take_events().
+  virtual std::optional<StopNotice> stop_notice() const = 0;
+  // What the holder said at its end that it could not undo; empty is the rule.
+  virtual std::vector<std::string> left_behind() const = 0;
 };
 
 // Resolves a planned fault to exact targets and the strongest permitted mechanism on this host.
@@ -107,9 +128,12 @@ struct ActiveLease {
 };
 base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_directory = {});
 
-// Asks every holder (or the one of `run`) to revert and end; waits until they did. Returns how many
-// leases were ended. With `everything` the kill switch is set: new leases are refused until released.
-base::Result<int> stop(const std::string& run, std::string_view who, std::string_view why);
+// Asks every holder (`run` empty) or the one of `run` to revert and end, and waits until they did.
+// Anybody may. A holder that does not answer is killed and its journal replayed, which needs root.
+// Returns how many leases were ended. kNotFound when `run` has no holder here; kRevertNotVerified
+// when something is left. To refuse new leases as well, engage the kill switch first.
+base::Result<int> stop(const std::string& run, std::string_view who, std::string_view why,
+                       const std::string& state_directory = {});
 
 // Replays the revert journals of dead holders. Returns one line a revert; kRevertNotVerified when
 // something could not be undone, with what to do by hand.

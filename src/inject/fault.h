@@ -1,0 +1,98 @@
+#pragma once
+// What a fault kind is to the rest of this room: a descriptor, four functions that run in the
+// engine (describe, bind) or in the holder (create, rehearse), and an object with the life of one
+// fault. A kind is one file under faults/<family>/, its test, and one line in faults/kinds.cc.
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/result.h"
+#include "host/host.h"
+#include "inject/client.h"
+#include "inject/programs.h"
+#include "model/plan.h"
+
+namespace squall::inject {
+
+// The outcome of one call of a step. A step never blocks: the holder has one thread, which must keep
+// the deadlines of all leases. What takes time returns kWaiting and is called again.
+struct Step {
+  enum class State { kDone, kWaiting, kFailed };
+  State state = State::kDone;
+  std::string text;              // what was proved, or a notice while waiting; one sentence
+  std::string proof;             // JSON object as text
+  base::Error error;             // kFailed
+  std::vector<int> descriptors;  // kWaiting: call again when one of them is readable,
+  base::Duration again{};        // or after this time; zero: only by descriptor
+
+  static Step done(std::string text, std::string proof = "{}");
+  static Step wait_for(std::vector<int> descriptors, base::Duration again = {});
+  static Step wait(base::Duration again);
+  static Step failed(base::Error error);
+};
+
+// What a fault may use. Lives as long as the fault.
+class FaultContext {
+ public:
+  virtual ~FaultContext() = default;
+  // Writes `found` (a JSON object: the state found, and what is about to be changed) to the revert
+  // journal. On disk when it returns; a fault changes nothing that it has not noted before.
+  virtual base::Status note(const base::Json& found) = 0;
+  virtual const host::Host& host() = 0;
+  virtual Programs& programs() = 0;
+  // For names of kernel objects, so that they can be told apart and found again.
+  virtual base::LeaseId lease() const = 0;
+};
+
+// One fault. Created from its binding; used by one thread. The order of calls is
+//   arm, effective, hold, revert, verify    in the holder
+//   recall..., revert, verify               in a replay of a dead holder's journal
+// revert and verify may come at any moment, also after a failed arm, and more than once.
+class Fault {
+ public:
+  virtual ~Fault() = default;
+  virtual Step arm() = 0;
+  // Done when the target was touched, by what the kernel says. Sends the target nothing.
+  virtual Step effective() = 0;
+  // Called after effective until done: watches the targets and does what the fault does later. A
+  // waiting step with a text is told as a notice.
+  virtual Step hold() { return Step::done({}); }
+  virtual Step revert() = 0;
+  virtual Step verify() = 0;
+  // Takes up one note of the journal again.
+  virtual void recall(const base::Json& found) = 0;
+};
+
+struct FaultKind {
+  const model::FaultKindDescriptor* descriptor = nullptr;
+  // Pure. Fills target, services, processes_max, changes; the caller has filled the rest.
+  void (*describe)(const model::SystemMap& map, const model::FaultSpecification& fault,
+                   model::PlannedFault& planned) = nullptr;
+  base::Result<model::FaultBinding> (*bind)(const BindRequest& request) = nullptr;
+  // kCorrupt when the binding's details are not what bind() of this kind makes.
+  base::Result<std::unique_ptr<Fault>> (*create)(const model::FaultBinding& binding,
+                                                 FaultContext& context) = nullptr;
+  // The same change and its revert on a scratch target of our own; one sentence about it.
+  base::Result<std::string> (*rehearse)(const model::FaultBinding& binding,
+                                        FaultContext& context) = nullptr;
+  // Must its revert survive a reboot? Then its journal lies on disk, synced.
+  bool survives_reboot = false;
+};
+
+// Calls `step` until it is done or failed, waiting as it asks, at most until `limit` from now
+// (kTimeout). For rehearsals and replays; never used while leases run. `poke`, if given, runs
+// before each call.
+base::Result<Step> drive(Fault& fault, Step (Fault::*step)(), base::Duration limit,
+                         void (*poke)(void*) = nullptr, void* poke_argument = nullptr);
+
+// arm, effective, revert, verify, each driven to its end; reverts whatever happens. The sentence
+// says how long each took.
+base::Result<std::string> rehearse_life(Fault& fault, std::string_view what,
+                                        void (*poke)(void*) = nullptr,
+                                        void* poke_argument = nullptr);
+
+}  // namespace squall::inject

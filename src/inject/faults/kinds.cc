@@ -1,0 +1,42 @@
+#include "inject/faults/kinds.h"
+
+#include <array>
+
+namespace squall::inject {
+
+// Each is defined in faults/<family>/<kind>.cc.
+extern const FaultKind kProcessKill;
+extern const FaultKind kProcessPause;
+extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkPartition;
+extern const FaultKind kNetworkRefuse;
+extern const FaultKind kCommand;
+
+namespace {
+
+constexpr std::array<const FaultKind*, 6> kKinds{
+    &kProcessKill,      &kProcessPause,  &kProcessRestart,
+    &kNetworkPartition, &kNetworkRefuse, &kCommand,
+};
+
+}  // namespace
+
+std::span<const FaultKind* const> all_kinds() { return kKinds; }
+
+const FaultKind* find_kind(std::string_view name) {
+  for (const FaultKind* kind : kKinds) {
+    if (kind->descriptor->name == name) return kind;
+  }
+  return nullptr;
+}
+
+std::span<const model::FaultKindDescriptor* const> fault_kinds() {
+  static const auto kDescriptors = [] {
+    std::array<const model::FaultKindDescriptor*, kKinds.size()> descriptors{};
+    for (std::size_t i = 0; i < kKinds.size(); ++i) descriptors[i] = kKinds[i]->descriptor;
+    return descriptors;
+  }();
+  return kDescriptors;
+}
+
+}  // namespace squall::inject

@@ -1,0 +1,342 @@
+#include "inject/faults/network/scope.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/text.h"
+#include "inject/cgroup.h"
+
+namespace squall::inject {
+
+namespace {
+
+constexpr std::uint16_t kSshPort = 22;
+
+void add_unique(std::vector<PacketEndpoint>& list, PacketEndpoint endpoint) {
+  if (std::find(list.begin(), list.end(), endpoint) == list.end())
+    list.push_back(std::move(endpoint));
+}
+
+bool same_address(const std::vector<std::uint8_t>& bytes, const sockaddr& address) {
+  if (address.sa_family == AF_INET && bytes.size() == 4) {
+    return std::memcmp(bytes.data(), &reinterpret_cast<const sockaddr_in&>(address).sin_addr, 4) ==
+           0;
+  }
+  if (address.sa_family == AF_INET6 && bytes.size() == 16) {
+    return std::memcmp(bytes.data(), &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr,
+                       16) == 0;
+  }
+  return false;
+}
+
+// Does this end of a socket lie at one of the endpoints?
+bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints) {
+  for (const PacketEndpoint& endpoint : endpoints) {
+    if (end.port != endpoint.port) continue;
+    if (endpoint.address.empty()) return true;
+    const auto address = PacketEndpoint::parse(end.address, end.port);
+    if (address.ok() && address->address == endpoint.address) return true;
+  }
+  return false;
+}
+
+base::Status check_ssh(const BindRequest& request, const std::vector<PacketEndpoint>& endpoints) {
+  const auto refused = [](const std::string& where) {
+    return base::Error{.code = base::ErrorCode::kUnsupported,
+                       .message = fmt::format("{} is where SSH listens; Squall never cuts that",
+                                              where),
+                       .hint = "name the port that is meant"};
+  };
+  for (const PacketEndpoint& endpoint : endpoints) {
+    if (endpoint.port == kSshPort) return refused(endpoint.text());
+  }
+  const auto sockets = request.host.sockets(host::Host::Owners::kResolve);
+  if (!sockets.ok()) return {};
+  for (const host::Socket& socket : *sockets) {
+    if (socket.state != host::SocketState::kListening || !lies_at(socket.local, endpoints)) continue;
+    for (const pid_t owner : socket.owners) {
+      const auto process = request.host.process(owner);
+      if (process.ok() && process->name == "sshd")
+        return refused(fmt::format("port {}", socket.local.port));
+    }
+  }
+  return {};
+}
+
+bool probe_reaches(const model::ProbeSpecification& probe, const model::Service& service,
+                   const std::vector<PacketEndpoint>& endpoints) {
+  if (!probe.to.empty()) return probe.to == service.name;
+  if (probe.kind != nullptr && !service.kind.empty() && probe.kind->name == service.kind)
+    return true;  // its address stands in a file that is not read here: assume the worst
+  const std::string text = probe.parameters.json().dump();
+  return std::any_of(endpoints.begin(), endpoints.end(), [&](const PacketEndpoint& endpoint) {
+    return text.find(fmt::format(":{}", endpoint.port)) != std::string::npos;
+  });
+}
+
+// Somebody who is not `from` and speaks to the endpoints.
+struct OtherCaller {
+  std::string name;
+  std::optional<std::uint32_t> user;  // absent: not on this host, or unknown
+  std::string group;                  // v2; empty: the root, or unknown
+  bool on_this_host = true;
+};
+
+class CallerSearch {
+ public:
+  CallerSearch(const BindRequest& request, const model::Service& from, const model::Service& to,
+               const std::vector<PacketEndpoint>& endpoints)
+      : request_(request), from_(from), to_(to), endpoints_(endpoints) {}
+
+  base::Status run() {
+    if (!from_.external) {
+      SQUALL_ASSIGN(const auto members, host::find_members(request_.host, from_));
+      if (members.empty()) {
+        return base::Error{.code = base::ErrorCode::kNotFound,
+                           .message = fmt::format("service {} matches no process", from_.name),
+                           .hint = "is it running?"};
+      }
+      for (const host::Member& member : members) add_own(member.process);
+    }
+    find_declared();
+    find_probes();
+    return find_connected();
+  }
+
+  const std::vector<OtherCaller>& others() const { return others_; }
+  const std::vector<host::Process>& own() const { return own_; }
+
+ private:
+  void add_own(const host::Process& process) {
+    if (own_pids_.insert(process.identity.pid).second) own_.push_back(process);
+  }
+
+  void add_other(OtherCaller caller) {
+    const bool known = std::any_of(others_.begin(), others_.end(), [&](const OtherCaller& other) {
+      return other.name == caller.name && other.user == caller.user && other.group == caller.group;
+    });
+    if (!known) others_.push_back(std::move(caller));
+  }
+
+  // Services that depend on `to` by the map.
+  void find_declared() {
+    for (const model::Service& service : request_.map.services) {
+      const auto& needs = service.depends_on;
+      if (service.name == from_.name || service.name == to_.name ||
+          std::find(needs.begin(), needs.end(), to_.name) == needs.end())
+        continue;
+      using Members = base::Result<std::vector<host::Member>>;
+      const Members members = service.external ? Members{std::vector<host::Member>{}}
+                                               : host::find_members(request_.host, service);
+      if (!members.ok() || members->empty()) {
+        add_other({.name = "service " + service.name, .user = {}, .group = {},
+                   .on_this_host = !service.external});
+        continue;
+      }
+      for (const host::Member& member : *members)
+        add_process("service " + service.name, member.process);
+    }
+  }
+
+  void find_probes() {
+    for (const std::string& name :
+         evidence_probes(request_.map, to_, endpoints_, from_.name)) {
+      add_other({.name = "Squall's own probe " + name,
+                 .user = ::geteuid(),
+                 .group = v2_group_of(::getpid()).value_or(std::string{})});
+    }
+  }
+
+  void add_process(const std::string& name, const host::Process& process) {
+    add_other({.name = name,
+               .user = process.user,
+               .group = process.cgroup == "/" ? std::string{} : process.cgroup});
+  }
+
+  base::Status find_connected() {
+    SQUALL_ASSIGN(const auto sockets, request_.host.sockets(host::Host::Owners::kResolve));
+    std::set<std::pair<std::string, std::uint16_t>> local_ends;
+    for (const host::Socket& socket : sockets)
+      local_ends.emplace(socket.local.address, socket.local.port);
+    for (const host::Socket& socket : sockets) {
+      if (socket.state != host::SocketState::kEstablished) continue;
+      if (lies_at(socket.remote, endpoints_)) add_owners(socket);
+      const bool far = !local_ends.contains({socket.remote.address, socket.remote.port});
+      if (lies_at(socket.local, endpoints_) && far && !from_.external) {
+        add_other({.name = "the host " + socket.remote.address, .user = {}, .group = {},
+                   .on_this_host = false});
+      }
+    }
+    return {};
+  }
+
+  void add_owners(const host::Socket& socket) {
+    for (const pid_t owner : socket.owners) {
+      // What Squall asks itself is in the map's probes.
+      if (own_pids_.contains(owner) || owner == ::getpid()) continue;
+      const auto process = request_.host.process(owner);
+      if (!process.ok() || descends_from_own(*process)) continue;
+      add_process(fmt::format("{} (pid {})", process->name, owner), *process);
+    }
+  }
+
+  bool descends_from_own(host::Process process) {
+    for (int depth = 0; depth < 64 && process.parent > 1; ++depth) {
+      if (own_pids_.contains(process.parent)) return true;
+      auto parent = request_.host.process(process.parent);
+      if (!parent.ok()) return false;
+      process = std::move(*parent);
+    }
+    return false;
+  }
+
+  const BindRequest& request_;
+  const model::Service& from_;
+  const model::Service& to_;
+  const std::vector<PacketEndpoint>& endpoints_;
+  std::vector<host::Process> own_;
+  std::set<pid_t> own_pids_;
+  std::vector<OtherCaller> others_;
+};
+
+std::string names_of(const std::vector<OtherCaller>& others) {
+  std::vector<std::string> names;
+  for (const OtherCaller& other : others) {
+    if (std::find(names.begin(), names.end(), other.name) == names.end())
+      names.push_back(other.name);
+  }
+  return base::enumerate(names);
+}
+
+std::optional<Telling> by_user(const CallerSearch& search) {
+  if (search.own().empty()) return std::nullopt;
+  const uid_t user = search.own().front().user;
+  for (const host::Process& process : search.own()) {
+    if (process.user != user) return std::nullopt;
+  }
+  for (const OtherCaller& other : search.others()) {
+    if (other.on_this_host && other.user.value_or(user) == user) return std::nullopt;
+  }
+  return Telling{.way = Telling::Way::kUser,
+                 .user = user,
+                 .group = {},
+                 .text = fmt::format("it alone runs as user {}", user)};
+}
+
+std::optional<Telling> by_group(const CallerSearch& search) {
+  if (search.own().empty()) return std::nullopt;
+  const std::string group = search.own().front().cgroup;
+  if (group.size() < 2) return std::nullopt;
+  for (const host::Process& process : search.own()) {
+    if (process.cgroup != group) return std::nullopt;
+  }
+  for (const OtherCaller& other : search.others()) {
+    if (other.on_this_host && (!other.user || (other.group + "/").starts_with(group + "/")))
+      return std::nullopt;
+  }
+  const auto mount = v2_mount();
+  struct stat info {};
+  if (!mount.ok() || ::stat((*mount + group).c_str(), &info) != 0) return std::nullopt;
+  const auto level = static_cast<std::uint32_t>(std::count(group.begin(), group.end(), '/'));
+  return Telling{.way = Telling::Way::kGroup,
+                 .user = 0,
+                 .group = {.id = info.st_ino, .level = level},
+                 .text = fmt::format("it alone is in cgroup {}", group)};
+}
+
+}  // namespace
+
+base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& request,
+                                                       const model::Service& service,
+                                                       std::uint16_t port) {
+  std::vector<model::ListenAddress> addresses;
+  if (service.listens) addresses.push_back(*service.listens);
+  for (const model::MemberSelector& member : service.members) {
+    if (member.listens) addresses.push_back(*member.listens);
+  }
+  std::vector<PacketEndpoint> endpoints;
+  for (const model::ListenAddress& address : addresses) {
+    if (address.port == 0 || (port != 0 && address.port != port)) continue;
+    SQUALL_ASSIGN(PacketEndpoint endpoint, PacketEndpoint::parse(address.address, address.port));
+    add_unique(endpoints, std::move(endpoint));
+  }
+  if (endpoints.empty() && !service.external) {
+    SQUALL_ASSIGN(const auto members, host::find_members(request.host, service));
+    SQUALL_ASSIGN(const auto sockets, request.host.sockets(host::Host::Owners::kResolve));
+    for (const host::Socket& socket : sockets) {
+      const bool theirs = std::any_of(members.begin(), members.end(), [&](const auto& member) {
+        return std::find(socket.owners.begin(), socket.owners.end(),
+                         member.process.identity.pid) != socket.owners.end();
+      });
+      if (!theirs || socket.state != host::SocketState::kListening || socket.local.port == 0)
+        continue;
+      if (port != 0 && socket.local.port != port) continue;
+      SQUALL_ASSIGN(PacketEndpoint endpoint,
+                    PacketEndpoint::parse(socket.local.address, socket.local.port));
+      add_unique(endpoints, std::move(endpoint));
+    }
+  }
+  if (endpoints.empty()) {
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("service {} listens on no IP address{} that Squall can see",
+                               service.name, port != 0 ? fmt::format(" with port {}", port) : ""),
+        .hint = "give it a `listens: ADDRESS:PORT` in the map; UNIX sockets cannot be cut"};
+  }
+  SQUALL_TRY(check_ssh(request, endpoints));
+  return endpoints;
+}
+
+bool is_local(const PacketEndpoint& endpoint) {
+  if (endpoint.address.empty()) return true;
+  if (endpoint.address.size() == 4 && endpoint.address[0] == 127) return true;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) != 0) return false;
+  bool found = false;
+  for (const ifaddrs* item = list; item != nullptr; item = item->ifa_next)
+    found = found || (item->ifa_addr != nullptr && same_address(endpoint.address, *item->ifa_addr));
+  ::freeifaddrs(list);
+  return found;
+}
+
+std::vector<std::string> evidence_probes(const model::SystemMap& map, const model::Service& service,
+                                         const std::vector<PacketEndpoint>& endpoints,
+                                         std::string_view stands_for) {
+  std::vector<std::string> names;
+  for (const model::ProbeSpecification& probe : map.probes) {
+    const bool part = !probe.from.empty() && (stands_for.empty() || probe.from == stands_for);
+    if (!part && probe_reaches(probe, service, endpoints)) names.push_back(probe.name);
+  }
+  return names;
+}
+
+base::Result<Telling> tell_apart(const BindRequest& request, const model::Service& from,
+                                 const model::Service& to,
+                                 const std::vector<PacketEndpoint>& endpoints) {
+  CallerSearch search{request, from, to, endpoints};
+  SQUALL_TRY(search.run());
+  if (search.others().empty())
+    return Telling{.way = Telling::Way::kAlone, .user = 0, .group = {}, .text = "nobody else speaks to it"};
+  if (auto telling = by_user(search)) return *telling;
+  if (auto telling = by_group(search)) return *telling;
+  return base::Error{
+      .code = base::ErrorCode::kUnsupported,
+      .message = fmt::format("the packets of {} to {} cannot be told apart on this host from those "
+                             "of {}",
+                             from.name, to.name, names_of(search.others())),
+      .hint = fmt::format("run {} under a user of its own, or in a cgroup v2 of its own; or give {} "
+                          "an address of its own for {}; a probe that stands for {} says `from: {}`",
+                          from.name, to.name, from.name, from.name, from.name)};
+}
+
+}  // namespace squall::inject

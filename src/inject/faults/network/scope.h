@@ -1,0 +1,41 @@
+#pragma once
+// Which packets belong to a pair of services, and by what they can be told apart from everybody
+// else's on this host.
+
+#include <string>
+#include <vector>
+
+#include "inject/client.h"
+#include "inject/faults/network/nft_table.h"
+
+namespace squall::inject {
+
+// Where the service listens: its `listens` and its members', else what its processes listen on (TCP).
+// `port` 0: all. kUnsupported when it listens on a UNIX socket only, or on SSH's port.
+base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& request,
+                                                       const model::Service& service,
+                                                       std::uint16_t port);
+
+// Is it an address of this host? Then packets to it arrive here.
+bool is_local(const PacketEndpoint& endpoint);
+
+// Probes of the map that ask the service but stand for none of its callers: Squall's own evidence,
+// which no fault may touch.
+std::vector<std::string> evidence_probes(const model::SystemMap& map, const model::Service& service,
+                                         const std::vector<PacketEndpoint>& endpoints,
+                                         std::string_view stands_for);
+
+// How the packets of `from` are told apart from those of others who speak to the same endpoints.
+struct Telling {
+  enum class Way { kAlone, kUser, kGroup };
+  Way way = Way::kAlone;
+  std::uint32_t user = 0;
+  PacketRule::Group group;
+  std::string text;  // for people: "nobody else speaks to it"
+};
+// kUnsupported, naming the others and what would make it possible, when they cannot be told apart.
+base::Result<Telling> tell_apart(const BindRequest& request, const model::Service& from,
+                                 const model::Service& to,
+                                 const std::vector<PacketEndpoint>& endpoints);
+
+}  // namespace squall::inject

@@ -1,0 +1,200 @@
+#include "inject/faults/network/table_fault.h"
+
+#include <arpa/inet.h>
+#include <fmt/format.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "base/fd.h"
+#include "base/units.h"
+#include "inject/json_fields.h"
+
+namespace squall::inject {
+
+namespace {
+
+using base::Json;
+
+// The kernel removes a dead owner's table within some 30 ms.
+constexpr base::Duration kOrphanLimit = std::chrono::seconds(2);
+constexpr base::Duration kLook = std::chrono::milliseconds(5);
+constexpr base::Duration kSlowLook = std::chrono::milliseconds(50);
+
+}  // namespace
+
+TableFault::TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context)
+    : what_(std::move(what)),
+      rules_(std::move(rules)),
+      context_(context),
+      name_("squall_" + context.lease().text()) {}
+
+Step TableFault::arm() {
+  // Nothing to undo from a journal, but a replay must know which table to look for.
+  if (auto noted = context_.note({{"table", name_}}); !noted.ok())
+    return Step::failed(noted.error());
+  auto table = NftTable::create(name_, rules_);
+  if (!table.ok()) return Step::failed(std::move(table).error());
+  table_ = std::move(*table);
+  armed_at_ = base::BootClock::now();
+  const auto there = NftTable::exists(name_);
+  if (!there.ok()) return Step::failed(there.error());
+  if (!*there)
+    return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
+  return Step::done(fmt::format("table inet {} is in place with {} rules for {}", name_,
+                                rules_.size(), what_),
+                    Json{{"table", name_}, {"rules", rules_.size()}}.dump());
+}
+
+Step TableFault::effective() {
+  const auto packets = table_->packets();
+  if (!packets.ok()) return Step::failed(packets.error());
+  packets_ = *packets;
+  const base::Duration since = base::BootClock::now() - armed_at_;
+  if (packets_ > 0) {
+    return Step::done(fmt::format("met {} of the {}, {} after arming", packets_, what_,
+                                  base::humanize(since)),
+                      Json{{"packets", packets_}}.dump());
+  }
+  return Step::wait(since < std::chrono::seconds(1) ? kLook : kSlowLook);
+}
+
+Step TableFault::revert() {
+  if (!table_) return Step::done("there was no table of ours");
+  if (const auto packets = table_->packets(); packets.ok()) packets_ = *packets;
+  if (auto removed = table_->remove(); !removed.ok()) {
+    // Closing the socket removes it too, a little later.
+    table_.reset();
+    return Step::failed(std::move(removed).error());
+  }
+  table_.reset();
+  return Step::done(fmt::format("table inet {} is deleted; it met {} packets", name_, packets_),
+                    Json{{"packets", packets_}}.dump());
+}
+
+Step TableFault::verify() {
+  const auto there = NftTable::exists(name_);
+  if (!there.ok()) return Step::failed(there.error());
+  if (!*there)
+    return Step::done(fmt::format("there is no table {} any more", name_),
+                      Json{{"table", name_}, {"exists", false}}.dump());
+  const base::Instant now = base::BootClock::now();
+  if (!gone_wait_since_) gone_wait_since_ = now;
+  if (now - *gone_wait_since_ < kOrphanLimit) return Step::wait(kLook);
+  return Step::failed(base::Error{
+      .code = base::ErrorCode::kRevertNotVerified,
+      .message = fmt::format("table inet {} is still there: some process keeps its socket open",
+                             name_),
+      .hint = fmt::format("find it: nft list table inet {} names the owner's process", name_)});
+}
+
+void TableFault::recall(const Json& found) {
+  if (const std::string name = text_field(found, "table"); !name.empty()) name_ = name;
+}
+
+base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
+                                                        FaultContext& context) {
+  const Json& details = binding.details.json();
+  std::vector<PacketRule> rules;
+  for (const Json& item : field(details, "rules")) {
+    SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
+    rules.push_back(std::move(rule));
+  }
+  if (rules.empty()) {
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding holds no packet rules"};
+  }
+  return std::unique_ptr<Fault>{
+      std::make_unique<TableFault>(text_field(details, "what"), std::move(rules), context)};
+}
+
+namespace {
+
+// A loopback socket that listens, and one that knocks at it again and again.
+class ScratchPair {
+ public:
+  static base::Result<ScratchPair> create(bool six) {
+    ScratchPair pair;
+    pair.six_ = six;
+    pair.listener_.reset(
+        ::socket(six ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!pair.listener_) return base::system_error("create a scratch socket", errno);
+    sockaddr_storage address = pair.loopback(0);
+    socklen_t size = sizeof address;
+    auto* name = reinterpret_cast<sockaddr*>(&address);
+    if (::bind(pair.listener_.get(), name, pair.address_size()) != 0 ||
+        ::listen(pair.listener_.get(), 4) != 0 ||
+        ::getsockname(pair.listener_.get(), name, &size) != 0)
+      return base::system_error("listen on a scratch port", errno);
+    pair.port_ = ntohs(six ? reinterpret_cast<sockaddr_in6*>(&address)->sin6_port
+                           : reinterpret_cast<sockaddr_in*>(&address)->sin_port);
+    return pair;
+  }
+
+  std::uint16_t port() const { return port_; }
+
+  static void knock(void* self) {
+    auto& pair = *static_cast<ScratchPair*>(self);
+    pair.client_.reset(
+        ::socket(pair.six_ ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const sockaddr_storage address = pair.loopback(pair.port_);
+    // Answered by a drop or a reset, which the counters see; the result does not matter.
+    [[maybe_unused]] const int connected =
+        ::connect(pair.client_.get(), reinterpret_cast<const sockaddr*>(&address),
+                  pair.address_size());
+  }
+
+ private:
+  socklen_t address_size() const { return six_ ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
+  sockaddr_storage loopback(std::uint16_t port) const {
+    sockaddr_storage storage{};
+    if (six_) {
+      auto* address = reinterpret_cast<sockaddr_in6*>(&storage);
+      address->sin6_family = AF_INET6;
+      address->sin6_addr = in6addr_loopback;
+      address->sin6_port = htons(port);
+    } else {
+      auto* address = reinterpret_cast<sockaddr_in*>(&storage);
+      address->sin_family = AF_INET;
+      address->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      address->sin_port = htons(port);
+    }
+    return storage;
+  }
+
+  bool six_ = false;
+  base::UniqueFd listener_;
+  base::UniqueFd client_;
+  std::uint16_t port_ = 0;
+};
+
+}  // namespace
+
+base::Result<std::string> rehearse_table_fault(const model::FaultBinding& binding,
+                                               FaultContext& context) {
+  std::vector<PacketRule> rules;
+  bool six = false;
+  for (const Json& item : field(binding.details.json(), "rules")) {
+    SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
+    for (const auto* endpoint : {&rule.source, &rule.destination})
+      six = six || (*endpoint && (*endpoint)->address.size() == 16);
+    rules.push_back(std::move(rule));
+  }
+  SQUALL_ASSIGN(ScratchPair pair, ScratchPair::create(six));
+  // The same rules, aimed at our port, and at us as the sender.
+  for (PacketRule& rule : rules) {
+    if (rule.user) rule.user = ::geteuid();
+    rule.group.reset();  // we are in no group that could be named
+    for (auto* endpoint : {&rule.source, &rule.destination}) {
+      if (!*endpoint) continue;
+      SQUALL_ASSIGN(**endpoint, PacketEndpoint::parse(six ? "::1" : "127.0.0.1", pair.port()));
+    }
+  }
+  TableFault fault{"packets to a scratch port", rules, context};
+  return rehearse_life(fault, "cut a scratch port of the loopback interface", ScratchPair::knock,
+                       &pair);
+}
+
+}  // namespace squall::inject

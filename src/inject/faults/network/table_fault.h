@@ -1,0 +1,46 @@
+#pragma once
+// A fault that is one owner table: created at arm, counted for effect, deleted at revert, gone by
+// itself when the holder dies. Shared by the network kinds.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "inject/fault.h"
+#include "inject/faults/network/nft_table.h"
+
+namespace squall::inject {
+
+inline constexpr std::string_view kOwnerTable = "nftables owner table";
+
+class TableFault final : public Fault {
+ public:
+  // `what`: "packets from api to db", for texts.
+  TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context);
+  Step arm() override;
+  Step effective() override;
+  Step revert() override;
+  Step verify() override;
+  void recall(const base::Json& found) override;
+
+ private:
+  std::string what_;
+  std::vector<PacketRule> rules_;
+  FaultContext& context_;
+  std::string name_;
+  std::optional<NftTable> table_;
+  std::uint64_t packets_ = 0;
+  base::Instant armed_at_;
+  std::optional<base::Instant> gone_wait_since_;
+};
+
+// From details: `what` and `rules`.
+base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
+                                                        FaultContext& context);
+
+// The same table for a loopback port of our own on which nobody serves, with packets sent to it.
+base::Result<std::string> rehearse_table_fault(const model::FaultBinding& binding,
+                                               FaultContext& context);
+
+}  // namespace squall::inject

@@ -1,0 +1,290 @@
+// process.kill: ends members of a service by a signal through their pidfds. Nothing can undo a kill,
+// so `restore` says who brings the members back, and that is what is verified. Never signals a pid
+// number: only the very processes that were bound.
+
+#include <fmt/format.h>
+#include <linux/capability.h>
+
+#include <algorithm>
+#include <array>
+#include <csignal>
+
+#include "base/units.h"
+#include "inject/fault.h"
+#include "inject/faults/process/revival.h"
+#include "inject/faults/process/targets.h"
+#include "inject/json_fields.h"
+
+namespace squall::inject {
+
+namespace {
+
+using base::Json;
+using model::LifetimeClass;
+using model::ParameterDescriptor;
+using model::ValueType;
+
+constexpr std::string_view kMechanism = "pidfd signal";
+constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
+constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
+constexpr std::array<std::string_view, 3> kRestoreChoices{"start", "await", "none"};
+constexpr std::array<ParameterDescriptor, 7> kParameters{{
+    {.name = "service",
+     .type = ValueType::kService,
+     .required = true,
+     .summary = "The service of which members are killed."},
+    {.name = "member",
+     .type = ValueType::kMember,
+     .summary = "The member to kill, by name or role; without it, `count` decides."},
+    {.name = "count",
+     .type = ValueType::kInteger,
+     .default_text = "1",
+     .minimum = 1,
+     .maximum = 1000,
+     .summary = "How many members are killed."},
+    {.name = "random",
+     .type = ValueType::kBoolean,
+     .default_text = "true",
+     .summary = "Choose them by the run's seed; `false` takes those that run longest."},
+    {.name = "signal",
+     .type = ValueType::kSignal,
+     .default_text = "SIGKILL",
+     .summary = "The signal that is sent; it must be one that ends the process."},
+    {.name = "restore",
+     .type = ValueType::kChoice,
+     .default_text = "start",
+     .summary = "Who brings the members back: `start` runs the map's start command unless they came "
+                "back by themselves, `await` waits for their supervisor, `none` leaves them down.",
+     .choices = kRestoreChoices},
+    {.name = "limit",
+     .type = ValueType::kDuration,
+     .default_text = "30s",
+     .minimum = 1e8,
+     .maximum = 6e11,
+     .summary = "How long a replacement may take to appear; later the revert counts as not "
+                "verified."},
+}};
+
+constexpr model::FaultKindDescriptor kDescriptor{
+    .name = "process.kill",
+    .summary = "Kills members of a service.",
+    .effect = "The process ends at the signal; its connections break, its memory is lost.",
+    .revert = "Nothing undoes a kill. `restore` says who brings the member back, and the fault ends "
+              "when a replacement runs.",
+    .proof = "Effect: the kernel reports the end of the very process that was bound (pidfd). "
+             "Revert: processes of the service that were not there before, by pid.",
+    .weakest = LifetimeClass::kOneWay,
+    .mechanisms = kMechanisms,
+    .capabilities = kCapabilities,
+    .parameters = kParameters,
+    .can_be_effective = true,
+    .example = "- process.kill: { service: worker, count: 1, signal: SIGKILL, restore: await }\n"
+               "  name: outage\n"
+               "  at: 5s\n"
+               "  for: 20s\n",
+};
+
+constexpr base::Duration kEndGrace = std::chrono::seconds(5);
+
+class KillFault final : public Fault {
+ public:
+  KillFault(std::vector<Target> targets, int signal, Revival::Plan plan, FaultContext& context)
+      : targets_(std::move(targets)),
+        signal_(signal),
+        restore_(plan.restore),
+        revival_(std::move(plan), context),
+        context_(context) {}
+
+  Step arm() override {
+    auto opened = open_targets(targets_);
+    if (!opened.ok()) return Step::failed(std::move(opened).error());
+    Json list = Json::array();
+    for (const Target& target : targets_) list.push_back(to_json(target));
+    if (auto noted = context_.note({{"killing", list}}); !noted.ok())
+      return Step::failed(noted.error());
+    processes_ = std::move(*opened);
+    signalled_ = true;
+    sent_at_ = base::BootClock::now();
+    for (std::size_t i = 0; i < processes_.size(); ++i) {
+      auto sent = processes_[i].signal(signal_);
+      if (sent.ok()) continue;
+      base::Error error = std::move(sent).error();
+      if (error.code == base::ErrorCode::kNotFound)
+        error.message = fmt::format("{} ended between bind and arm", targets_[i].description);
+      if (error.code == base::ErrorCode::kPermission)
+        error.hint = "CAP_KILL is needed: run as root with it";
+      return Step::failed(std::move(error));
+    }
+    return Step::done(fmt::format("sent {} to {}", signal_text(), describe_targets(targets_)),
+                      Json{{"signal", signal_text()}, {"targets", list}}.dump());
+  }
+
+  Step effective() override {
+    std::vector<int> alive;
+    for (const base::PidFd& process : processes_) {
+      if (!process.ended()) alive.push_back(process.get());
+    }
+    if (!alive.empty()) return Step::wait_for(std::move(alive));
+    const base::Duration took = base::BootClock::now() - sent_at_;
+    return Step::done(fmt::format("{} ended {} after {}", describe_targets(targets_),
+                                  base::humanize(took), signal_text()),
+                      Json{{"ended", targets_.size()}, {"took_ns", took.count()}}.dump());
+  }
+
+  Step hold() override {
+    if (restore_ != Restore::kAwait || told_) return Step::done({});
+    const auto replacement = revival_.replaced(targets_);
+    Step step = Step::wait(std::chrono::milliseconds(100));
+    if (!replacement.ok() || replacement->empty()) return step;
+    told_ = true;
+    step.text = fmt::format("{} runs in place of {}, {} after the kill", *replacement,
+                            describe_targets(targets_),
+                            base::humanize(base::BootClock::now() - sent_at_));
+    return step;
+  }
+
+  Step revert() override {
+    if (!signalled_) return Step::done("nothing was killed");
+    lost_.clear();
+    std::vector<int> dying;
+    for (const Target& target : targets_) {
+      const auto process = find(target);
+      if (process == nullptr || process->ended())
+        lost_.push_back(target);
+      else
+        dying.push_back(process->get());
+    }
+    // A polite signal may still be at work: what ends later must be brought back, too.
+    const base::Instant now = base::BootClock::now();
+    if (!revert_since_) revert_since_ = now;
+    if (!dying.empty() && now - *revert_since_ < kEndGrace && lost_.size() < targets_.size() &&
+        !recalled_)
+      return Step::wait_for(std::move(dying), *revert_since_ + kEndGrace - now);
+    Step begun = revival_.begin(lost_);
+    if (!dying.empty())
+      begun.text += fmt::format("; {} of the targets ignored {} and still run", dying.size(),
+                                signal_text());
+    return begun;
+  }
+
+  Step verify() override {
+    if (!signalled_) return Step::done("nothing was killed");
+    return revival_.await(lost_);
+  }
+
+  void recall(const Json& found) override {
+    if (!found.contains("killing")) return;
+    signalled_ = true;  // or about to be: revert() looks who is still there
+    recalled_ = true;
+    for (const Target& target : targets_) {
+      if (auto process = base::PidFd::open(target.identity); process.ok())
+        processes_.push_back(std::move(*process));
+    }
+  }
+
+ private:
+  const base::PidFd* find(const Target& target) const {
+    for (const base::PidFd& process : processes_) {
+      if (process.identity() == target.identity) return &process;
+    }
+    return nullptr;
+  }
+  std::string signal_text() const { return fmt::format("SIG{}", ::sigabbrev_np(signal_)); }
+
+  std::vector<Target> targets_;
+  int signal_;
+  Restore restore_;
+  Revival revival_;
+  FaultContext& context_;
+  std::vector<base::PidFd> processes_;
+  std::vector<Target> lost_;
+  std::optional<base::Instant> revert_since_;
+  base::Instant sent_at_;
+  bool signalled_ = false;
+  bool recalled_ = false;
+  bool told_ = false;
+};
+
+void describe_kill(const model::SystemMap&, const model::FaultSpecification& fault,
+                   model::PlannedFault& planned) {
+  const model::Parameters& parameters = fault.parameters;
+  planned.target = describe_selection(parameters);
+  planned.services = {parameters.text("service")};
+  planned.processes_max = planned_count(parameters);
+  const Restore restore = restore_from(parameters.text("restore")).value_or(Restore::kStart);
+  std::string revert = "the member is started again with the map's `start`, unless it came back by "
+                       "itself";
+  if (restore == Restore::kAwait) revert = "its supervisor brings it back; that is awaited";
+  if (restore == Restore::kNone) revert = "nobody brings it back: it stays down";
+  planned.changes = {{.change = fmt::format("{} is sent to {}", parameters.text("signal"),
+                                            planned.target),
+                      .revert = revert,
+                      .lifetime = LifetimeClass::kOneWay}};
+}
+
+base::Status check_signal(const std::string& name) {
+  const int number = signal_number(name);
+  constexpr std::array kEnding{SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGABRT, SIGHUP, SIGSEGV,
+                               SIGBUS,  SIGILL,  SIGFPE, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
+  if (std::find(kEnding.begin(), kEnding.end(), number) != kEnding.end()) return {};
+  return base::Error{.code = base::ErrorCode::kUnsupported,
+                     .message = fmt::format("{} does not end a process", name),
+                     .hint = "use SIGKILL, SIGTERM, SIGINT, SIGQUIT or SIGABRT; to stop one for a "
+                             "while use process.pause"};
+}
+
+base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
+  const model::Parameters& parameters = request.fault.parameters;
+  const std::string signal = parameters.text("signal");
+  SQUALL_TRY(check_signal(signal));
+  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
+  const bool starts = parameters.text("restore") == "start";
+  for (const host::Member& member : members.chosen) {
+    const auto& named = members.service->members;
+    const bool own = std::any_of(named.begin(), named.end(), [&](const model::MemberSelector& m) {
+      return m.name == member.name && !m.start.empty();
+    });
+    if (!starts || own || !members.service->start.empty()) continue;
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("`restore: start` needs to know how {} is started",
+                               members.service->name),
+        .hint = "give the service a `start:` in the map, or say `restore: await` (a supervisor "
+                "restarts it) or `restore: none`"};
+  }
+  const Json extra = {
+      {"signal", signal_number(signal)},
+      {"restore", parameters.text("restore")},
+      {"limit_ns", parameters.duration("limit").count()},
+      {"resources", {fmt::format("service/{}/{}", request.map.directory, members.service->name)}}};
+  return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
+}
+
+base::Result<std::unique_ptr<Fault>> create_kill(const model::FaultBinding& binding,
+                                                 FaultContext& context) {
+  SQUALL_ASSIGN(Revival::Plan plan, Revival::plan_of(binding));
+  const auto signal = static_cast<int>(integer_field(binding.details.json(), "signal"));
+  if (signal <= 0 || signal >= SIGRTMIN || ::sigabbrev_np(signal) == nullptr)
+    return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the binding has no signal"};
+  return std::unique_ptr<Fault>{
+      std::make_unique<KillFault>(targets_of(binding), signal, std::move(plan), context)};
+}
+
+base::Result<std::string> rehearse_kill(const model::FaultBinding& binding, FaultContext& context) {
+  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
+  SQUALL_ASSIGN(auto fault, create_kill(scratch_binding(binding, scratch.second), context));
+  auto result = rehearse_life(*fault, "killed a scratch process by pidfd");
+  context.programs().end(scratch.first);
+  return result;
+}
+
+}  // namespace
+
+extern const FaultKind kProcessKill;
+const FaultKind kProcessKill{.descriptor = &kDescriptor,
+                             .describe = describe_kill,
+                             .bind = bind_kill,
+                             .create = create_kill,
+                             .rehearse = rehearse_kill};
+
+}  // namespace squall::inject

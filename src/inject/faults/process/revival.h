@@ -1,0 +1,64 @@
+#pragma once
+// Bringing back the members that a fault ended: by the map's `start`, or by waiting for whoever
+// supervises them. Shared by process.kill and process.restart.
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "inject/fault.h"
+#include "inject/faults/process/targets.h"
+#include "model/system_map.h"
+
+namespace squall::inject {
+
+enum class Restore { kStart, kAwait, kNone };
+std::string_view to_string(Restore restore);
+std::optional<Restore> restore_from(std::string_view text);
+
+class Revival {
+ public:
+  struct Plan {
+    model::Service service;
+    std::string directory;       // where start argv run
+    std::vector<Target> before;  // all members at bind
+    Restore restore = Restore::kStart;
+    base::Duration limit{};      // how long a replacement may take
+  };
+  // kCorrupt when the details are not those of a process kind.
+  static base::Result<Plan> plan_of(const model::FaultBinding& binding);
+
+  Revival(Plan plan, FaultContext& context) : plan_(std::move(plan)), context_(context) {}
+
+  // `lost`: the members that ended. Starts those that did not come back by themselves. May be called
+  // again: what was started and still runs is not started twice.
+  Step begin(const std::vector<Target>& lost);
+  // Done when each of `lost` has a replacement; fails when `limit` is over since the first call.
+  Step await(const std::vector<Target>& lost);
+  // The same look without a limit; empty while somebody is missing. For notices.
+  base::Result<std::string> replaced(const std::vector<Target>& lost);
+
+ private:
+  struct Attempt {
+    std::string member;
+    std::uint64_t program = 0;
+    int starts = 0;
+  };
+  struct Look {
+    std::vector<host::Member> fresh;     // not there before the fault
+    std::vector<Target> missing;         // lost ones without a replacement
+    std::vector<Target> gone_otherwise;  // neither killed by us nor there
+  };
+
+  base::Result<Look> look(const std::vector<Target>& lost);
+  base::Status start(const Target& target);
+  std::vector<std::string> start_argv(const std::string& member) const;
+  base::Error not_back(const Look& look) const;
+
+  Plan plan_;
+  FaultContext& context_;
+  std::vector<Attempt> attempts_;
+  std::optional<base::Instant> waiting_since_;
+};
+
+}  // namespace squall::inject

@@ -1,0 +1,72 @@
+#pragma once
+// What the process kinds share: which members of a service a fault hits, and how they are described.
+
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/json.h"
+#include "host/host.h"
+#include "inject/client.h"
+#include "inject/programs.h"
+#include "model/plan.h"
+
+namespace squall::inject {
+
+struct ChosenMembers {
+  const model::Service* service = nullptr;
+  std::vector<host::Member> all;     // found now
+  std::vector<host::Member> chosen;  // by `member`, or `count` of all: by seed, or the oldest
+};
+
+// kNotFound when the service has no (such) member, kConflict when more processes match than the map
+// says there are, kBlocked when a chosen one is Squall itself, kPermission without CAP_KILL.
+base::Result<ChosenMembers> choose_members(const BindRequest& request);
+
+// `count` of `members`: by `seed` when `random`, else the first ones. The order is kept. The same
+// members and seed give the same choice everywhere.
+std::vector<host::Member> choose(const std::vector<host::Member>& members, std::size_t count,
+                                 bool random, std::uint64_t seed);
+
+// "worker-2 (orchestrator-worker pid 4242)"
+std::string describe_member(const host::Member& member);
+
+// A binding with kind, targets, service, members before and resources filled in. `extra` is merged
+// into the details.
+model::FaultBinding process_binding(const BindRequest& request, const ChosenMembers& members,
+                                    std::string mechanism, model::LifetimeClass lifetime,
+                                    const base::Json& extra);
+
+// Selector in words for the plan: "one member of worker, chosen by seed", "member primary of db".
+std::string describe_selection(const model::Parameters& parameters);
+int planned_count(const model::Parameters& parameters);
+
+// A process that a fault was bound to.
+struct Target {
+  std::string member;
+  base::ProcessIdentity identity;
+  std::string description;
+};
+base::Json to_json(const Target& target);
+Target target_from_json(const base::Json& json);
+std::vector<Target> targets_of(const model::FaultBinding& binding);
+
+// Opens each; kNotFound with "ended between bind and arm" when one is gone or was reborn.
+base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& targets);
+
+// "a and b"
+std::string describe_targets(const std::vector<Target>& targets);
+
+// The number of "SIGTERM"; 0 when there is no such signal.
+int signal_number(const std::string& name);
+
+// Has this process the capability (number of <linux/capability.h>)?
+bool has_capability(int number);
+
+// A binding like `binding` whose only target is a scratch process, and which restores nothing.
+model::FaultBinding scratch_binding(const model::FaultBinding& binding,
+                                    const base::ProcessIdentity& scratch);
+// Starts a scratch process with `programs`; kTimeout when it does not come up.
+base::Result<std::pair<std::uint64_t, base::ProcessIdentity>> start_scratch(Programs& programs);
+
+}  // namespace squall::inject

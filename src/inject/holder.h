@@ -1,0 +1,80 @@
+#pragma once
+// The holder: one process a run, one thread, that installs and holds faults and takes them away when
+// it is asked, when their time is over, and when the engine dies, hangs or is silent. It never forks
+// while it holds faults, and never waits for anything but its poll loop.
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "inject/lease.h"
+#include "inject/registry.h"
+#include "inject/replay.h"
+#include "inject/state_directory.h"
+#include "inject/wire.h"
+
+namespace squall::inject {
+
+class Holder {
+ public:
+  // `engine` is a pidfd: readable when the engine is gone; -1 when that could not be had.
+  Holder(base::UniqueFd control, base::UniqueFd engine, Hello hello,
+         std::unique_ptr<Programs> programs);
+  ~Holder();
+  Holder(const Holder&) = delete;
+  Holder& operator=(const Holder&) = delete;
+
+  // Until the end. Returns the exit status: 0, or 8 when something could not be undone.
+  int run();
+
+ private:
+  base::Status prepare();
+  base::Status open_stop_socket();
+  void poll_once();
+  std::vector<int> wait_for_events();
+  void set_timer(base::Instant due);
+  void handle_ready(const std::vector<int>& ready);
+
+  void take_control();
+  void take_message(Message message);
+  void take_signal();
+  void take_stop_client();
+  void take_stop_request(int client);
+  void arm(ArmMessage message);
+  void rehearse(const RehearseMessage& message);
+  void check_heartbeat();
+  void revert_all(std::string_view cause);
+  void stop(const StopMessage& request);
+  void end(std::string_view cause);
+  bool finished() const;
+  void drop_finished_leases();
+  void replay();
+  Lease::Means means();
+
+  void say_ready();
+  void say(const Message& message);
+  void flush();
+  void fail_arming(const ArmMessage& message, const base::Error& error);
+
+  base::UniqueFd control_;
+  base::UniqueFd engine_;
+  base::UniqueFd signals_;
+  base::UniqueFd timer_;
+  base::UniqueFd stop_socket_;
+  std::vector<base::UniqueFd> stop_clients_;
+  Hello hello_;
+  StateDirectory directory_;
+  std::unique_ptr<Programs> programs_;
+  std::vector<std::unique_ptr<Lease>> leases_;
+  std::vector<DamagedJournal> damaged_;  // replay only
+  std::vector<std::string> left_;        // replay only: what nobody can undo automatically
+  std::deque<std::vector<std::byte>> unsent_;
+  base::Instant last_renewal_;
+  bool ending_ = false;
+  int ended_leases_ = 0;
+};
+
+}  // namespace squall::inject

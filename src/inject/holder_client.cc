@@ -1,0 +1,290 @@
+#include <fmt/format.h>
+#include <poll.h>
+#include <pwd.h>
+#include <sys/epoll.h>
+#include <sys/pidfd.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <csignal>
+#include <cstdlib>
+
+#include "base/process.h"
+#include "inject/client.h"
+#include "inject/registry.h"
+#include "inject/wire.h"
+
+namespace squall::inject {
+
+namespace {
+
+constexpr base::Duration kReadyLimit = std::chrono::seconds(10);
+constexpr base::Duration kRehearsalLimit = std::chrono::seconds(15);
+// Longer than any revert may take: `restore: await` waits for a replacement.
+constexpr base::Duration kEndLimit = std::chrono::minutes(10);
+
+std::string owner_name() {
+  if (const char* sudo = std::getenv("SUDO_USER"); sudo != nullptr && *sudo != '\0') return sudo;
+  std::array<char, 4096> buffer;
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(::getuid(), &entry, buffer.data(), buffer.size(), &found) == 0 &&
+      found != nullptr)
+    return found->pw_name;
+  return fmt::format("user {}", ::getuid());
+}
+
+base::Error holder_died() {
+  return base::Error{.code = base::ErrorCode::kUnavailable,
+                     .message = "the holder died",
+                     .hint = "run `squall cleanup`, then `squall status`"};
+}
+
+// A started holder process and our end of its socket.
+struct Connection {
+  base::ChildProcess child;
+  base::UniqueFd socket;
+};
+
+base::Result<Connection> connect_holder(const HolderOptions& options, Hello::Mode mode) {
+  std::array<int, 2> pair{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
+    return base::system_error("create a socket pair", errno);
+  Connection connection;
+  connection.socket.reset(pair[0]);
+  const base::UniqueFd theirs{pair[1]};
+  // Opened here, where it cannot name anybody else but us.
+  const base::UniqueFd self{::pidfd_open(::getpid(), 0)};
+  if (!self) return base::system_error("open a pidfd of ourselves", errno);
+  base::SpawnOptions spawn;
+  spawn.argv = options.holder_argv;
+  if (spawn.argv.empty()) {
+    SQUALL_ASSIGN(const std::string executable, base::own_executable());
+    spawn.argv = {executable, "holder"};
+  }
+  spawn.standard_error = STDERR_FILENO;
+  spawn.pass = {{theirs.get(), 3}, {self.get(), 4}};
+  spawn.new_session = true;
+  SQUALL_ASSIGN(connection.child, base::spawn(spawn));
+  SQUALL_ASSIGN(const auto engine, base::identify_process(::getpid()));
+  SQUALL_ASSIGN(
+      const auto hello,
+      encode(Hello{.mode = mode, .options = options, .owner = owner_name(), .engine = engine}));
+  SQUALL_TRY(send_packet(connection.socket.get(), hello));
+  return connection;
+}
+
+class Client final : public HolderClient {
+ public:
+  explicit Client(HolderOptions options) : options_(std::move(options)) {}
+  Client(const Client&) = delete;
+  Client& operator=(const Client&) = delete;
+
+  ~Client() override {
+    if (connection_.socket && !finished_) {
+      if (auto sent = send(EndMessage{}); sent.ok()) wait_until_finished();
+    }
+    connection_.socket.reset();
+    if (connection_.child.pidfd().valid()) wait_for_exit();
+  }
+
+  base::Status open() {
+    epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
+    if (!epoll_) return base::system_error("create an epoll descriptor", errno);
+    SQUALL_TRY(attach(Hello::Mode::kHold));
+    const base::Instant deadline = base::BootClock::now() + kReadyLimit;
+    while (!ready_) {
+      SQUALL_TRY(wait(deadline, "the holder to start"));
+      SQUALL_TRY(pump());
+      if (start_error_) return *start_error_;
+      if (replaying_ || finished_) return holder_died();
+    }
+    return {};
+  }
+
+  int fd() const override { return epoll_.get(); }
+
+  base::Result<std::string> rehearse(const model::FaultBinding& binding) override {
+    const std::uint64_t id = ++last_rehearsal_;
+    SQUALL_TRY(send(RehearseMessage{.id = id, .binding = binding}));
+    const base::Instant deadline = base::BootClock::now() + kRehearsalLimit;
+    while (true) {
+      SQUALL_TRY(wait(deadline, "the rehearsal"));
+      SQUALL_TRY(pump());
+      if (replaying_ || finished_) return holder_died();
+      if (!rehearsed_ || rehearsed_->id != id) continue;
+      if (rehearsed_->error) return *rehearsed_->error;
+      return rehearsed_->text;
+    }
+  }
+
+  base::Result<base::LeaseId> arm(const LeaseRequest& request) override {
+    const auto lease = base::LeaseId::generate();
+    SQUALL_TRY(send(ArmMessage{.lease = lease, .request = request}));
+    return lease;
+  }
+  base::Status renew() override {
+    const base::Instant now = base::BootClock::now();
+    if (unanswered_since_ && now - *unanswered_since_ > options_.renewal_limit) {
+      // It hangs or was stopped. Dead, its kernel-held faults are gone and the rest is replayed.
+      unanswered_since_.reset();
+      return holder_.signal(SIGKILL);
+    }
+    SQUALL_TRY(send(RenewMessage{}));
+    if (!unanswered_since_) unanswered_since_ = now;
+    return {};
+  }
+  base::Status revert(base::LeaseId lease, std::string_view cause) override {
+    return send(RevertMessage{.lease = lease, .cause = std::string(cause)});
+  }
+  base::Status revert_all(std::string_view cause) override {
+    return send(RevertMessage{.lease = {}, .cause = std::string(cause)});
+  }
+
+  base::Result<std::vector<LeaseEvent>> take_events() override {
+    SQUALL_TRY(pump());
+    if (!events_.empty()) return std::exchange(events_, {});
+    if (finished_) return holder_died();
+    return std::vector<LeaseEvent>{};
+  }
+
+  std::optional<StopNotice> stop_notice() const override { return stop_notice_; }
+  std::vector<std::string> left_behind() const override { return left_; }
+
+ private:
+  base::Status attach(Hello::Mode mode) {
+    SQUALL_ASSIGN(connection_, connect_holder(options_, mode));
+    replaying_ = mode == Hello::Mode::kReplay;
+    for (const int watched : {connection_.socket.get(), connection_.child.pidfd().get()}) {
+      epoll_event event{.events = EPOLLIN, .data = {.fd = watched}};
+      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watched, &event) != 0)
+        return base::system_error("watch the holder", errno);
+    }
+    return {};
+  }
+
+  base::Status send(const Message& message) {
+    if (!connection_.socket || replaying_) return holder_died();
+    SQUALL_ASSIGN(const auto packet, encode(message));
+    auto sent = send_packet(connection_.socket.get(), packet);
+    // Its buffer is full of what it has not read: it hangs, and its own deadlines must do.
+    return sent;
+  }
+
+  // Takes all that waits, and notices the holder's death.
+  base::Status pump() {
+    while (connection_.socket) {
+      auto packet = receive_packet(connection_.socket.get());
+      if (packet.ok() && packet->empty()) break;
+      if (!packet.ok()) return lost();
+      SQUALL_ASSIGN(Message message, decode(*packet));
+      take(std::move(message));
+    }
+    // A dead process whose socket somebody else keeps open (a tracer).
+    if (connection_.socket && connection_.child.pidfd().ended()) return lost();
+    return {};
+  }
+
+  void take(Message message) {
+    unanswered_since_.reset();
+    if (auto* event = std::get_if<LeaseEvent>(&message)) {
+      events_.push_back(std::move(*event));
+    } else if (auto* rehearsed = std::get_if<RehearsedMessage>(&message)) {
+      if (rehearsed->id == 0) start_error_ = rehearsed->error;
+      rehearsed_ = std::move(*rehearsed);
+    } else if (auto* stop = std::get_if<StopMessage>(&message)) {
+      stop_notice_ = StopNotice{.who = stop->who, .why = stop->why, .cause = stop->cause};
+    } else if (auto* finished = std::get_if<Finished>(&message)) {
+      said_finished_ = true;
+      left_ = std::move(finished->left);
+    } else if (const auto* ready = std::get_if<Ready>(&message)) {
+      // The answer to the greeting and to each renewal.
+      if (!ready_ || !(holder_.identity() == ready->holder)) {
+        if (auto opened = base::PidFd::open(ready->holder); opened.ok())
+          holder_ = std::move(*opened);
+      }
+      ready_ = holder_.valid();
+    }
+  }
+
+  // The holder's end of the socket is closed. If it did not say that it was finished, it died, and a
+  // second one undoes what it held; if that one dies too, `squall cleanup` is left.
+  base::Status lost() {
+    connection_.socket.reset();
+    wait_for_exit();
+    if (said_finished_ || replaying_ || !ready_) {
+      if (!said_finished_ && ready_)
+        left_.push_back("the holder and the process that was to undo its faults both died: run "
+                        "`squall cleanup`");
+      finished_ = true;
+      return {};
+    }
+    if (auto attached = attach(Hello::Mode::kReplay); !attached.ok()) {
+      finished_ = true;
+      left_.push_back(attached.error().to_string() + ": run `squall cleanup`");
+    }
+    return {};
+  }
+
+  base::Status wait(base::Instant deadline, std::string_view what) const {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline -
+                                                                   base::BootClock::now());
+    epoll_event event{};
+    if (left.count() > 0 &&
+        ::epoll_wait(epoll_.get(), &event, 1, static_cast<int>(left.count())) != 0)
+      return {};
+    return base::Error{.code = base::ErrorCode::kTimeout,
+                       .message = fmt::format("waited too long for {}", what),
+                       .hint = "see `squall status`"};
+  }
+
+  void wait_until_finished() {
+    const base::Instant deadline = base::BootClock::now() + kEndLimit;
+    while (!finished_) {
+      if (!wait(deadline, "the holder to end").ok() || !pump().ok()) return;
+      events_.clear();
+    }
+  }
+
+  void wait_for_exit() {
+    if (auto status = connection_.child.wait(std::chrono::seconds(15)); status.ok()) return;
+    if (auto sent = connection_.child.pidfd().signal(SIGKILL); !sent.ok()) return;
+    if (auto status = connection_.child.wait(std::chrono::seconds(1)); status.ok()) return;
+  }
+
+  HolderOptions options_;
+  base::UniqueFd epoll_;
+  Connection connection_;
+  std::vector<LeaseEvent> events_;
+  std::optional<StopNotice> stop_notice_;
+  std::optional<RehearsedMessage> rehearsed_;
+  std::optional<base::Error> start_error_;
+  std::vector<std::string> left_;
+  base::PidFd holder_;
+  std::optional<base::Instant> unanswered_since_;  // the first renewal without any word after it
+  std::uint64_t last_rehearsal_ = 0;
+  bool ready_ = false;
+  bool replaying_ = false;
+  bool said_finished_ = false;
+  bool finished_ = false;
+};
+
+}  // namespace
+
+base::Result<std::unique_ptr<HolderClient>> HolderClient::start(const HolderOptions& options) {
+  if (::geteuid() != 0) {
+    return base::Error{
+        .code = base::ErrorCode::kPermission,
+        .message = "injecting faults needs root: CAP_KILL for process faults, CAP_NET_ADMIN for "
+                   "network faults",
+        .hint = "run it with sudo; `squall check` and `squall plan` need no privilege"};
+  }
+  SQUALL_TRY(check_run_id(options.run));
+  auto client = std::make_unique<Client>(options);
+  SQUALL_TRY(client->open());
+  return std::unique_ptr<HolderClient>{std::move(client)};
+}
+
+}  // namespace squall::inject

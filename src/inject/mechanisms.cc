@@ -1,0 +1,92 @@
+// What this host can do, found out by doing it on targets of our own. For `squall doctor`.
+
+#include <fmt/format.h>
+
+#include "base/ids.h"
+#include "base/units.h"
+#include "inject/cgroup.h"
+#include "inject/client.h"
+#include "inject/faults/kinds.h"
+#include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/table_fault.h"
+#include "inject/faults/process/targets.h"
+#include "inject/json_fields.h"
+#include "inject/lease.h"
+
+namespace squall::inject {
+
+namespace {
+
+using base::Json;
+using model::LifetimeClass;
+
+class MechanismTrial {
+ public:
+  explicit MechanismTrial(Programs& programs) : programs_(programs) {}
+
+  MechanismReport process(std::string name, const FaultKind& kind, std::string_view mechanism,
+                          LifetimeClass lifetime) {
+    model::FaultBinding binding;
+    binding.kind = kind.descriptor->name;
+    binding.mechanism = mechanism;
+    binding.lifetime = lifetime;
+    binding.details = model::Parameters{Json{{"service", {{"name", "scratch"}}},
+                                             {"signal", 9},
+                                             {"restore", "none"},
+                                             {"limit_ns", 1'000'000'000},
+                                             {"members_before", Json::array()}}};
+    return report(std::move(name), kind, binding);
+  }
+
+  MechanismReport table() {
+    PacketRule rule;
+    rule.destination = PacketEndpoint{.address = {127, 0, 0, 1}, .port = 1};
+    model::FaultBinding binding;
+    binding.mechanism = kOwnerTable;
+    binding.lifetime = LifetimeClass::kKernelHeld;
+    binding.details = model::Parameters{
+        Json{{"what", "packets to a scratch port"}, {"rules", {to_json(rule)}}}};
+    return report(std::string(kOwnerTable), *find_kind("network.partition"), binding);
+  }
+
+ private:
+  MechanismReport report(std::string name, const FaultKind& kind,
+                         const model::FaultBinding& binding) {
+    LeaseRecord record;
+    record.lease = base::LeaseId::generate();
+    record.binding = binding;
+    Lease context{record, kind, std::nullopt,
+                  {.host = host::real_host(), .programs = programs_, .tell = [](const auto&) {}}};
+    MechanismReport report{.mechanism = std::move(name), .lifetime = binding.lifetime};
+    const auto result = kind.rehearse(binding, context);
+    report.works = result.ok();
+    report.detail = result.ok() ? *result : result.error().to_string();
+    if (!result.ok()) report.remedy = result.error().hint;
+    return report;
+  }
+
+  Programs& programs_;
+};
+
+}  // namespace
+
+std::vector<MechanismReport> probe_mechanisms() {
+  auto programs = fork_starter();
+  if (!programs.ok()) {
+    return {{.mechanism = "starting programs",
+             .works = false,
+             .detail = programs.error().to_string(),
+             .remedy = programs.error().hint}};
+  }
+  MechanismTrial trial{**programs};
+  return {
+      trial.process("pidfd signal", *find_kind("process.kill"), "pidfd signal",
+                    LifetimeClass::kOneWay),
+      trial.process("cgroup v2 freezer", *find_kind("process.pause"), "cgroup v2 freezer",
+                    LifetimeClass::kJournaled),
+      trial.process("SIGSTOP", *find_kind("process.pause"), "SIGSTOP", LifetimeClass::kJournaled),
+      trial.table(),
+  };
+}
+
+}  // namespace squall::inject

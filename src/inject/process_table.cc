@@ -1,0 +1,104 @@
+#include "inject/process_table.h"
+
+#include <dirent.h>
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <string_view>
+
+#include "base/files.h"
+
+namespace squall::inject {
+
+namespace {
+
+constexpr int kStartTimeField = 22;  // proc(5)
+constexpr pid_t kKernelThreads = 2;
+
+// "PID (name) S PPID ...": the name may hold spaces and parentheses, so it ends at the last one.
+std::optional<ProcessEntry> parse_stat(pid_t pid, std::string_view text) {
+  const std::size_t open = text.find('(');
+  const std::size_t close = text.rfind(')');
+  if (open == text.npos || close == text.npos || close + 2 >= text.size()) return std::nullopt;
+  ProcessEntry entry;
+  entry.identity.pid = pid;
+  entry.name = text.substr(open + 1, close - open - 1);
+  std::string_view rest = text.substr(close + 2);
+  for (int number = 3; !rest.empty(); ++number) {
+    const std::string_view word = rest.substr(0, rest.find(' '));
+    if (number == 3) entry.state = word[0];
+    if (number == 4) std::from_chars(word.data(), word.data() + word.size(), entry.parent);
+    if (number == kStartTimeField) {
+      std::from_chars(word.data(), word.data() + word.size(), entry.identity.start_time);
+      return entry;
+    }
+    rest.remove_prefix(std::min(rest.size(), word.size() + 1));
+  }
+  return std::nullopt;
+}
+
+std::optional<ProcessEntry> read_entry(pid_t pid) {
+  const auto text = base::read_pseudo_file(fmt::format("/proc/{}/stat", pid));
+  return text.ok() ? parse_stat(pid, *text) : std::nullopt;
+}
+
+}  // namespace
+
+base::Result<std::vector<ProcessEntry>> read_process_table() {
+  DIR* handle = ::opendir("/proc");
+  if (handle == nullptr) return base::system_error("read /proc", errno);
+  std::vector<ProcessEntry> table;
+  while (const dirent* item = ::readdir(handle)) {
+    if (item->d_name[0] < '1' || item->d_name[0] > '9') continue;
+    if (auto entry = read_entry(static_cast<pid_t>(std::atoi(item->d_name)))) {
+      table.push_back(std::move(*entry));
+    }
+  }
+  ::closedir(handle);
+  return table;
+}
+
+std::vector<ProcessEntry> tree_of(const std::vector<ProcessEntry>& table,
+                                  const base::ProcessIdentity& root) {
+  std::vector<ProcessEntry> tree;
+  for (const ProcessEntry& entry : table) {
+    if (entry.identity == root) tree.push_back(entry);
+  }
+  for (std::size_t i = 0; i < tree.size(); ++i) {  // grows while we walk: breadth first
+    if (tree.size() > table.size()) break;  // a number reborn while we read made a circle
+    const pid_t parent = tree[i].identity.pid;
+    for (const ProcessEntry& entry : table) {
+      if (entry.parent == parent) tree.push_back(entry);
+    }
+  }
+  return tree;
+}
+
+std::optional<char> process_state(const base::ProcessIdentity& identity) {
+  const auto entry = read_entry(identity.pid);
+  if (!entry || entry->identity != identity) return std::nullopt;
+  return entry->state;
+}
+
+base::Status check_not_ourselves(pid_t pid) {
+  const auto refused = [&](std::string_view what) {
+    return base::Error{.code = base::ErrorCode::kBlocked,
+                       .message = fmt::format("process {} is {}", pid, what),
+                       .hint = "narrow the service's selector so that it names only the service"};
+  };
+  if (pid <= 1) return refused("the first process of this system: no fault is aimed at it");
+  if (pid == kKernelThreads) return refused("the kernel's: no fault is aimed at it");
+  pid_t ours = ::getpid();
+  while (ours > 1) {
+    if (ours == pid) return refused("Squall itself, or a process that started it");
+    const auto entry = read_entry(ours);
+    if (!entry) break;
+    ours = entry->parent;
+  }
+  return {};
+}
+
+}  // namespace squall::inject

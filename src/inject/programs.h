@@ -1,0 +1,57 @@
+#pragma once
+// Programs that faults need started: a service that is brought back, a `command` fault and its
+// revert. The holder never forks while it holds faults (a forked child would keep their descriptors
+// open), so a *starter* does it: a process forked from the holder before the first fault is armed.
+// See docs/decisions/starter.md.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "base/result.h"
+
+namespace squall::inject {
+
+struct ProgramRequest {
+  enum class Purpose {
+    kService,  // runs on for ever, whatever becomes of us: own session, nobody's child
+    kCommand,  // runs to its end, is killed with its process group at `limit` or when we die
+    kScratch,  // no program: a child of ours that only sleeps, for rehearsals
+  };
+  Purpose purpose = Purpose::kCommand;
+  std::vector<std::string> argv;
+  std::string directory;
+  base::Duration limit{};     // kCommand
+  std::optional<uid_t> user;  // absent: ours
+};
+
+struct ProgramOutcome {
+  std::optional<base::ProcessIdentity> started;
+  std::optional<base::Error> error;  // could not be started, or ran longer than its limit
+  std::optional<int> exit_status;    // it has ended; 128 + signal when killed
+  std::string output;                // kCommand: the end of what it wrote, at most 4 KiB
+};
+
+class Programs {
+ public:
+  virtual ~Programs() = default;
+  // Returns a number by which outcome() knows it. An unusable starter shows as an outcome's error.
+  virtual std::uint64_t start(const ProgramRequest& request) = 0;
+  // What is known of it now; never blocks.
+  virtual ProgramOutcome outcome(std::uint64_t id) = 0;
+  // Readable when an outcome may have changed.
+  virtual int fd() const = 0;
+  // Ends a kScratch or kCommand program.
+  virtual void end(std::uint64_t id) = 0;
+};
+
+// Forks the starter. Call it while this process has one thread and holds no fault descriptor.
+// Destroying the owner ends the starter and the commands that still run; services run on.
+base::Result<std::unique_ptr<Programs>> fork_starter();
+
+}  // namespace squall::inject

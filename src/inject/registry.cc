@@ -1,0 +1,142 @@
+#include "inject/registry.h"
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "base/files.h"
+#include "base/units.h"
+#include "inject/json_fields.h"
+#include "inject/process_table.h"
+
+namespace squall::inject {
+
+namespace {
+
+using base::Json;
+
+constexpr std::size_t kRunFileLimit = 64 * 1024;
+constexpr std::size_t kRunIdLimit = 64;
+
+base::Status refuse_ourselves(const model::FaultBinding& binding) {
+  for (const model::BoundTarget& target : binding.targets) {
+    if (target.process.pid == 0) continue;
+    SQUALL_TRY(check_not_ourselves(target.process.pid));
+  }
+  return {};
+}
+
+base::Error held_by(const LeaseRecord& theirs, const std::string& resource, bool holder_alive) {
+  const auto& targets = theirs.binding.targets;
+  std::string what = resource;
+  for (const auto& target : targets) what = target.description;
+  base::Error error{
+      .code = base::ErrorCode::kConflict,
+      .message = fmt::format("{} is already under the fault {} ({}) of run {}, experiment {}, "
+                             "started by {}",
+                             what, theirs.binding.fault, theirs.binding.kind, theirs.run,
+                             theirs.experiment, theirs.owner)};
+  error.hint = holder_alive
+                   ? fmt::format("wait for its end, or end it: squall stop {}", theirs.run)
+                   : "its holder is dead: run `squall cleanup`";
+  return error;
+}
+
+base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord& record) {
+  for (const std::string& file : directory.lease_files()) {
+    const auto content = read_journal(file);
+    if (!content.ok()) continue;  // removed meanwhile
+    if (!content->lease) {
+      return base::Error{.code = base::ErrorCode::kConflict,
+                         .message = fmt::format("{} is damaged ({}): nobody knows which fault is "
+                                                "still active",
+                                                file, content->damage),
+                         .hint = "run `squall cleanup`"};
+    }
+    const LeaseRecord& theirs = *content->lease;
+    for (const std::string& resource : record.resources) {
+      const bool taken = std::find(theirs.resources.begin(), theirs.resources.end(), resource) !=
+                         theirs.resources.end();
+      const bool shared = theirs.run == record.run && resource.starts_with("service/");
+      if (taken && !shared)
+        return held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+std::vector<std::string> resources_of(const model::FaultBinding& binding) {
+  std::vector<std::string> keys = texts_field(binding.details.json(), "resources");
+  for (const model::BoundTarget& target : binding.targets) {
+    keys.push_back(target.process.pid != 0
+                       ? fmt::format("process/{}/{}", target.process.pid, target.process.start_time)
+                       : "target/" + target.description);
+  }
+  std::sort(keys.begin(), keys.end());
+  keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
+  return keys;
+}
+
+base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseRecord& record,
+                                   const FaultKind& kind) {
+  SQUALL_TRY(refuse_ourselves(record.binding));
+  SQUALL_ASSIGN(const base::UniqueFd lock, directory.lock());
+  SQUALL_ASSIGN(const KillSwitch stop, kill_switch(directory.path()));
+  if (stop.engaged) {
+    return base::Error{
+        .code = base::ErrorCode::kBlocked,
+        .message = fmt::format("the kill switch is engaged since {} by {}: {}", stop.since,
+                               stop.who, stop.why),
+        .hint = "when it is safe again: squall stop --release"};
+  }
+  SQUALL_TRY(check_conflicts(directory, record));
+  return LeaseJournal::create(kind.survives_reboot ? directory.durable_leases()
+                                                   : directory.leases(),
+                              record);
+}
+
+bool alive(const base::ProcessIdentity& identity, const std::string& boot) {
+  if (boot != boot_id() || identity.pid <= 0) return false;
+  const auto process = base::PidFd::open(identity);
+  return process.ok() && !process->ended();
+}
+
+base::Status check_run_id(const std::string& run) {
+  const bool fits = !run.empty() && run.size() <= kRunIdLimit && run.front() != '.' &&
+                    std::all_of(run.begin(), run.end(), [](unsigned char c) {
+                      return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
+                    });
+  if (fits) return {};
+  return base::Error{.code = base::ErrorCode::kUsage,
+                     .message = "a run id is 1 to 64 letters, digits, dots, dashes and underscores"};
+}
+
+base::Status write_run_file(const StateDirectory& directory, const RunFile& run) {
+  const Json json = {{"run", run.run},       {"experiment", run.experiment},
+                     {"owner", run.owner},   {"boot_id", run.boot_id},
+                     {"holder", to_json(run.holder)}};
+  return base::write_file_atomically(base::join_path(directory.runs(), run.run + ".json"),
+                                     json.dump(-1, ' ', false, Json::error_handler_t::replace));
+}
+
+std::vector<RunFile> run_files(const StateDirectory& directory) {
+  std::vector<RunFile> runs;
+  for (const std::string& path : files_with_suffix(directory.runs(), ".json")) {
+    const auto text = base::read_file(path, kRunFileLimit);
+    const auto json = text.ok() ? base::parse_json(*text) : base::Result<Json>{text.error()};
+    if (!json.ok()) continue;
+    runs.push_back({.path = path,
+                    .socket = path.substr(0, path.size() - 5) + ".sock",
+                    .run = text_field(*json, "run"),
+                    .experiment = text_field(*json, "experiment"),
+                    .owner = text_field(*json, "owner"),
+                    .boot_id = text_field(*json, "boot_id"),
+                    .holder = identity_field(*json, "holder")});
+  }
+  return runs;
+}
+
+}  // namespace squall::inject

@@ -1,0 +1,40 @@
+#pragma once
+// Which leases exist on this host, and who may add one.
+
+#include <string>
+#include <vector>
+
+#include "inject/fault.h"
+#include "inject/journal.h"
+#include "inject/state_directory.h"
+
+namespace squall::inject {
+
+// What no second lease may touch: each target process, and what the kind adds in the binding's
+// details under `resources`. Keys that start with "service/" may be shared within one run.
+std::vector<std::string> resources_of(const model::FaultBinding& binding);
+
+// Refuses when the kill switch is engaged (kBlocked), when another lease of a living or dead holder
+// has one of the resources (kConflict, names who), or when the target is Squall itself. Else writes
+// the lease's journal. `record.resources` must be set.
+base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseRecord& record,
+                                   const FaultKind& kind);
+
+bool alive(const base::ProcessIdentity& identity, const std::string& boot_id);
+
+// A run's holder, as its run file says.
+struct RunFile {
+  std::string path;
+  std::string socket;  // its stop socket
+  std::string run;
+  std::string experiment;
+  std::string owner;
+  std::string boot_id;
+  base::ProcessIdentity holder;
+};
+base::Status write_run_file(const StateDirectory& directory, const RunFile& run);
+std::vector<RunFile> run_files(const StateDirectory& directory);
+// Run ids become file names.
+base::Status check_run_id(const std::string& run);
+
+}  // namespace squall::inject

@@ -1,0 +1,148 @@
+#include "inject/replay.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "inject/faults/kinds.h"
+#include "inject/registry.h"
+
+namespace squall::inject {
+
+namespace {
+
+// A journal that was not finished: its holder died before it had changed anything.
+void remove_unfinished(const std::string& folder) {
+  for (const std::string& path : files_with_suffix(folder, ".lease.new")) {
+    const base::UniqueFd file{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)};
+    if (file && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
+  }
+}
+
+class Collector {
+ public:
+  Collector(const StateDirectory& directory, const std::string& run, const Lease::Means& means)
+      : directory_(directory), run_(run), means_(means) {}
+
+  void take(const std::string& path) {
+    auto journal = LeaseJournal::adopt(path);
+    if (!journal.ok()) {
+      // Gone: its owner finished. In use: its owner lives, and so it is not ours to undo.
+      if (::access(path.c_str(), F_OK) == 0) note_living(path, journal.error());
+      return;
+    }
+    auto content = read_journal(path);
+    if (!content.ok()) return found_.left.push_back(content.error().to_string());
+    if (!content->lease) return take_unreadable(std::move(*journal), content->damage);
+    if (!run_.empty() && content->lease->run != run_) return;
+    take_readable(std::move(*journal), std::move(*content));
+  }
+
+  DeadLeases result() && { return std::move(found_); }
+
+ private:
+  void note_living(const std::string& path, const base::Error& error) {
+    if (!run_.empty()) return;
+    const auto content = read_journal(path);
+    if (!content.ok() || !content->lease) return found_.left.push_back(error.to_string());
+    found_.lines.push_back(describe_lease(
+        *content->lease, "its holder lives and holds it; to end it: squall stop " +
+                             content->lease->run));
+  }
+
+  void take_unreadable(LeaseJournal journal, const std::string& damage) {
+    const std::string path = journal.path();
+    if (auto kept = journal.set_aside(); !kept.ok())
+      return found_.left.push_back(kept.error().to_string());
+    found_.left.push_back(fmt::format(
+        "{} cannot be read ({}), so nobody knows which fault it was to undo. It is kept as "
+        "{}.damaged; look for stopped processes (ps -eo pid,stat,cmd | grep ' T') and at the run's "
+        "record, and remove it then",
+        path, damage, path));
+  }
+
+  void take_readable(LeaseJournal journal, JournalContent content) {
+    const LeaseRecord& record = *content.lease;
+    const FaultKind* kind = find_kind(record.binding.kind);
+    if (kind == nullptr) {
+      return found_.left.push_back(describe_lease(
+          record, fmt::format("this version of Squall does not know the kind; undo it with the "
+                              "version that wrote {}",
+                              journal.path())));
+    }
+    const bool rebooted = record.boot_id != boot_id();
+    if ((rebooted && !kind->survives_reboot) || content.state == LeaseState::kVerified) {
+      if (auto removed = journal.remove(); !removed.ok())
+        return found_.left.push_back(removed.error().to_string());
+      return found_.lines.push_back(describe_lease(
+          record, rebooted ? "the machine was booted since; nothing is left of it"
+                           : "it was reverted and verified already"));
+    }
+    adopt(std::move(journal), std::move(content), *kind);
+  }
+
+  void adopt(LeaseJournal journal, JournalContent content, const FaultKind& kind) {
+    const std::string path = journal.path();
+    const LeaseRecord record = *content.lease;
+    std::optional<LeaseJournal> own;
+    if (content.damage.empty()) {
+      own = std::move(journal);
+    } else {
+      found_.damaged.push_back({std::move(journal), describe_lease(record, content.damage)});
+    }
+    auto lease = std::make_unique<Lease>(record, kind, std::move(own), means_);
+    if (auto recalled = lease->recall(content.notes); !recalled.ok()) {
+      return found_.left.push_back(describe_lease(
+          record, fmt::format("{} (in {})", recalled.error().to_string(), path)));
+    }
+    found_.leases.push_back(std::move(lease));
+  }
+
+  const StateDirectory& directory_;
+  const std::string& run_;
+  const Lease::Means& means_;
+  DeadLeases found_;
+};
+
+}  // namespace
+
+DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::string& run,
+                               const Lease::Means& means) {
+  remove_unfinished(directory.leases());
+  remove_unfinished(directory.durable_leases());
+  Collector collector(directory, run, means);
+  for (const std::string& path : directory.lease_files()) collector.take(path);
+  return std::move(collector).result();
+}
+
+std::vector<std::string> set_aside(std::vector<DamagedJournal> damaged) {
+  std::vector<std::string> lines;
+  for (DamagedJournal& entry : damaged) {
+    const std::string path = entry.journal.path();
+    const auto kept = entry.journal.set_aside();
+    lines.push_back(fmt::format(
+        "{}. What could be read was undone; {} {}. Compare the targets with the run's record, and "
+        "remove the file then",
+        entry.text, kept.ok() ? "the journal is kept as" : "the journal could not be renamed:",
+        kept.ok() ? path + ".damaged" : kept.error().to_string()));
+  }
+  return lines;
+}
+
+void remove_dead_run_files(const StateDirectory& directory) {
+  for (const RunFile& run : run_files(directory)) {
+    if (alive(run.holder, run.boot_id)) continue;
+    ::unlink(run.socket.c_str());
+    ::unlink(run.path.c_str());
+  }
+}
+
+std::string describe_lease(const LeaseRecord& record, std::string_view text) {
+  return fmt::format("{} ({}) of run {}: {}", record.binding.fault, record.binding.kind, record.run,
+                     text);
+}
+
+}  // namespace squall::inject

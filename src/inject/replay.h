@@ -1,0 +1,39 @@
+#pragma once
+// Undoing what dead holders left, from their journals.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "inject/lease.h"
+#include "inject/state_directory.h"
+
+namespace squall::inject {
+
+struct DamagedJournal {
+  LeaseJournal journal;
+  std::string text;  // which lease, and what is wrong with it
+};
+
+struct DeadLeases {
+  std::vector<std::unique_ptr<Lease>> leases;  // to be undone: call revert()
+  std::vector<DamagedJournal> damaged;         // of some of them: set aside when all is done
+  std::vector<std::string> lines;  // what there was to say about the others
+  std::vector<std::string> left;   // what nobody can undo automatically, with what to do
+};
+
+// Takes up every journal whose holder is dead (of `run`, or of all runs when empty), and removes
+// what needs no undoing: unfinished journals and those that a reboot made moot.
+DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::string& run,
+                               const Lease::Means& means);
+
+// Sets the damaged ones aside and says so, one line each.
+std::vector<std::string> set_aside(std::vector<DamagedJournal> damaged);
+
+// Removes run files and stop sockets of dead holders.
+void remove_dead_run_files(const StateDirectory& directory);
+
+// "worker-outage (process.pause) of run ...: text"
+std::string describe_lease(const LeaseRecord& record, std::string_view text);
+
+}  // namespace squall::inject
