@@ -405,25 +405,40 @@ class Reader {
     return false;
   }
 
+  // Names and roles; members that the map only counts are called worker-1, worker-2, ...
+  static std::vector<std::string> member_names(const Service& service) {
+    std::vector<std::string> result;
+    for (const MemberSelector& member : service.members) {
+      result.push_back(member.name);
+      if (member.role != member.name) result.push_back(member.role);
+    }
+    for (int number = 1; service.members.empty() && number <= service.expected_members; ++number) {
+      result.push_back(fmt::format("{}-{}", service.name, number));
+    }
+    return result;
+  }
+
   void check_member(const YamlNode& node, const ParameterDescriptor& descriptor, Json& values) {
     auto written = values.find(std::string(descriptor.name));
     auto service_name = values.find("service");
     if (written == values.end() || service_name == values.end()) return;
+    if (!service_name->is_string()) return;
     const Service* service = context_.map.service(service_name->get<std::string>());
     const YamlNode::Entry* entry = node.find(descriptor.name);
     if (service == nullptr || entry == nullptr) return;
     std::string name = written->get<std::string>();
-    std::vector<std::string> known;
-    for (const MemberSelector& member : service->members) {
-      known.push_back(member.name);
-      if (member.role != member.name) known.push_back(member.role);
-    }
+    std::vector<std::string> known = member_names(*service);
     if (std::find(known.begin(), known.end(), name) != known.end()) return;
+    // How many there are is not always said; then any number may be meant.
+    if (known.empty() && name.starts_with(service->name + "-")) return;
     std::string near = base::nearest(name, known);
-    std::string hint = known.empty()
-                           ? fmt::format("name them under `members` of service `{}`", service->name)
-                       : near.empty() ? fmt::format("known: {}", base::enumerate(known))
-                                      : fmt::format("did you mean `{}`?", near);
+    std::string hint = fmt::format("did you mean `{}`?", near);
+    if (known.empty()) {
+      hint = fmt::format("write {}-1, or name the members under `members` of the service",
+                         service->name);
+    } else if (near.empty()) {
+      hint = fmt::format("known: {}", base::enumerate(known));
+    }
     file_.error(*entry->value, fmt::format("service `{}` has no member `{}`", service->name, name),
                 hint);
   }

@@ -20,7 +20,8 @@ enum class ValueType {
   kChoice,     // one of `choices`
   kArgv,       // a list of texts with at least one element
   kService,    // the name of a service of the system map
-  kMember,     // the name or role of a named member of the service given in `service` beside it
+  kMember,     // the name or role of a member of the service given in `service` beside it; members
+               // that the map only counts are called worker-1, worker-2, ...
   kSignal,     // "SIGKILL", "SIGTERM", ...
   kUrl,        // http:// or https://
   kPath,       // a path, relative to the folder of the system map -> absolute
@@ -29,7 +30,8 @@ enum class ValueType {
   kStatus,     // HTTP status: 200, "2xx", or a list of these -> a list of texts: ["200", "2xx"]
   kTextMap,    // a map of texts
   kAny,        // any YAML value       -> JSON (YAML 1.2 core rules)
-  kObject,     // a nested map with `children`; absent or with their defaults
+  kObject,     // a nested map with `children`; when not written it is filled with their defaults,
+               // unless one of them is required: then it is absent
   kLoad,       // load profile, in one of these forms          -> Parameters::object() with
                //   200/s                                         shape: constant, rate
                //   { poisson: 200/s }                            shape: poisson, rate

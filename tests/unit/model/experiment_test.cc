@@ -189,6 +189,9 @@ TEST(Experiment, MembersAreThoseOfTheServiceBesideThem) {
   EXPECT_EQ(experiment_mistakes(with("{ service: db, member: replica }")), "");
   EXPECT_CONTAINS(experiment_mistakes(with("{ service: db, member: primry }")),
                   "did you mean `primary`?");
+  EXPECT_EQ(experiment_mistakes(changed("count: 1,", "member: worker-12,")), "");
+  EXPECT_CONTAINS(experiment_mistakes(changed("count: 1,", "member: worker-13,")),
+                  "service `worker` has no member `worker-13`");
 }
 
 TEST(Experiment, FaultsStayWithinTheBlastRadius) {
