@@ -19,6 +19,7 @@
 #include <cstdlib>
 #include <cstring>
 
+#include "base/files.h"
 #include "base/units.h"
 
 namespace squall::base {
@@ -191,7 +192,7 @@ Result<std::string> find_program(const SpawnOptions& options) {
     const std::string folder = path.substr(start, end - start);
     start = end + 1;
     if (!folder.starts_with('/')) continue;  // never a program from wherever we happen to be
-    const std::string candidate = folder + "/" + name;
+    const std::string candidate = join_path(folder, name);
     struct stat status {};
     if (::stat(candidate.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) continue;
     if (::access(candidate.c_str(), X_OK) == 0) return candidate;

@@ -137,7 +137,7 @@ using Status = Result<void>;
 // `SQUALL_ASSIGN(auto value, f());` declares value from f's result or returns f's error.
 #define SQUALL_ASSIGN(declaration, expression) \
   SQUALL_ASSIGN_INNER(SQUALL_CONCATENATE(squall_result_, __LINE__), declaration, expression)
-#define SQUALL_ASSIGN_INNER(name, declaration, expression) \
-  auto name = (expression);                                \
-  if (!name.ok()) return std::move(name).error();          \
-  declaration = std::move(name).value()
+#define SQUALL_ASSIGN_INNER(name, declaration, expression)                                 \
+  auto name = (expression);                       /* NOLINT(bugprone-macro-parentheses) */ \
+  if (!name.ok()) return std::move(name).error(); /* NOLINT(bugprone-macro-parentheses) */ \
+  declaration = std::move(name).value()           /* NOLINT(bugprone-macro-parentheses) */

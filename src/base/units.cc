@@ -111,6 +111,7 @@ std::size_t number_length(std::string_view text) {
 
 std::string unit_hint(std::string_view unit) {
   std::vector<std::string> names;
+  names.reserve(kUnits.size());
   for (const Unit& known : kUnits) names.emplace_back(known.name);
   if (unit == "m") return "write `min` for minutes or `ms` for milliseconds";
   if (unit == "sec" || unit == "secs" || unit == "seconds" || unit == "second")

@@ -145,6 +145,7 @@ base::Result<std::vector<Container>> read_containers(const std::vector<std::stri
     return *std::move(refusal);
   }
   std::vector<Container> containers;
+  containers.reserve(by_id.size());
   for (auto& [id, container] : by_id) containers.push_back(std::move(container));
   return containers;
 }

@@ -199,7 +199,19 @@ class Discovery {
 
 base::Result<std::vector<DiscoveredService>> discover_services(const Host& host) {
   SQUALL_ASSIGN(Snapshot snapshot, Snapshot::take(host, Snapshot::Sockets::kWithOwners));
-  return Discovery(std::move(snapshot)).run();
+  const bool hidden =
+      std::any_of(snapshot.sockets().begin(), snapshot.sockets().end(), [](const Socket& socket) {
+        return socket.state == SocketState::kListening && socket.owners.empty();
+      });
+  std::vector<DiscoveredService> services = Discovery(std::move(snapshot)).run();
+  if (services.empty() && hidden) {
+    return base::Error{.code = base::ErrorCode::kPermission,
+                       .message =
+                           "something listens on this host, but which processes they are is "
+                           "hidden from us",
+                       .hint = "run as root"};
+  }
+  return services;
 }
 
 }  // namespace squall::host

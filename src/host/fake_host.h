@@ -25,9 +25,11 @@ class FakeHost final : public Host {
   base::Result<std::string> hostname() const override { return std::string("fake"); }
   base::Result<std::vector<Container>> containers() const override { return containers_; }
   pid_t self() const override { return self_; }
+  bool hides_processes() const override { return hides_processes_; }
 
   void set_usage(pid_t pid, ProcessUsage usage) { usage_[pid] = usage; }
   void set_self(pid_t pid) { self_ = pid; }
+  void set_hides_processes(bool hides) { hides_processes_ = hides; }
   void add_container(Container container) { containers_.push_back(std::move(container)); }
 
  private:
@@ -39,6 +41,7 @@ class FakeHost final : public Host {
   std::uint64_t next_inode_ = 5000;
   std::uint16_t next_port_ = 40000;
   pid_t self_ = 0;
+  bool hides_processes_ = false;
 };
 
 }  // namespace squall::host

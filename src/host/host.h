@@ -84,6 +84,8 @@ class Host {
   // Our own process, which with its ancestors is never a member of a service: their argument lists
   // may well contain what a selector looks for.
   virtual pid_t self() const = 0;
+  // Whether processes of other users are kept from us altogether (proc(5), hidepid).
+  virtual bool hides_processes() const { return false; }
 };
 
 const Host& real_host();
@@ -106,6 +108,7 @@ base::Result<std::vector<Member>> find_members(const Host& host, const model::Se
 
 // Listening services, the programs that are connected to them (workers, clients), and the
 // connections between them, for `squall init`. One entry an executable; SSH and ourselves left out.
+// kPermission when there are listeners but all of their owners are hidden from us.
 struct DiscoveredService {
   std::string name;  // from the executable, made unique
   std::vector<Process> processes;

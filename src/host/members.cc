@@ -309,7 +309,15 @@ base::Result<std::vector<Member>> find_members(const Host& host, const model::Se
   SQUALL_ASSIGN(Snapshot snapshot,
                 Snapshot::take(host, needs_sockets(service) ? Snapshot::Sockets::kWithOwners
                                                             : Snapshot::Sockets::kNone));
-  return Finder(host, service, std::move(snapshot)).find();
+  SQUALL_ASSIGN(std::vector<Member> members, Finder(host, service, std::move(snapshot)).find());
+  if (members.empty() && host.hides_processes()) {
+    return Error{.code = ErrorCode::kPermission,
+                 .message = fmt::format("no process of service `{}` is to be seen, but this host "
+                                        "hides other users' processes from us",
+                                        service.name),
+                 .hint = "run as root, or as the service's user"};
+  }
+  return members;
 }
 
 }  // namespace squall::host

@@ -177,6 +177,9 @@ class RealHost final : public Host {
   }
 
   pid_t self() const override { return ::getpid(); }
+
+  // Every process namespace has a process 1, and it is seldom our own user's.
+  bool hides_processes() const override { return ::access("/proc/1/stat", F_OK) != 0; }
 };
 
 }  // namespace

@@ -187,6 +187,14 @@ TEST_F(Members, WhatIsHiddenIsSaid) {
   EXPECT_EQ(error(), ErrorCode::kPermission);
 }
 
+TEST_F(Members, NothingFoundIsNoAnswerWhereProcessesAreHidden) {
+  host_.set_hides_processes(true);
+  service_.process.exe = "nobody-runs-this";
+  EXPECT_EQ(error(), ErrorCode::kPermission);
+  service_.process.exe = "orchestrator-worker";
+  EXPECT_EQ(found(host_, service_).size(), 3u);
+}
+
 TEST_F(Members, TheDeadAreNone) {
   host_.add_process(60, 1, {"/opt/o/orchestrator-worker"}).state = 'Z';
   service_.process.exe = "orchestrator-worker";
@@ -261,6 +269,16 @@ TEST(Discovery, FindsListenersClientsAndConnections) {
   EXPECT_TRUE(by_name.at("postgres").depends_on.empty());
   EXPECT_EQ(by_name.at("redis-server").listens.size(), 2u);
   EXPECT_EQ(by_name.at("redis-server").processes.size(), 2u);
+}
+
+TEST(Discovery, SaysWhenAllIsHidden) {
+  FakeHost host;
+  EXPECT_TRUE(discover_services(host).value().empty());
+  host.add_listener("127.0.0.1", 80, {});
+  EXPECT_EQ(discover_services(host).error().code, ErrorCode::kPermission);
+  host.add_process(7, 1, {"/bin/app"});
+  host.add_listener("127.0.0.1", 81, {7});
+  EXPECT_EQ(discover_services(host).value().size(), 1u);
 }
 
 TEST(Discovery, NamesAreUniqueAndPlain) {
