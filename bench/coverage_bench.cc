@@ -1,7 +1,6 @@
 // Coverage of the judge's 95 % intervals: how often the interval of a simulated phase contains the
-// truth. Samples are a monotone transform of a Gaussian AR(1) process, 4,000 of them, 20 to a bucket
-// of 100 ms, as a probe at 200/s for 20 s would record them.
-// Usage: coverage_bench [trials]
+// truth. Samples are a monotone transform of a Gaussian AR(1) process, 4,000 of them, 20 to a
+// bucket of 100 ms, as a probe at 200/s for 20 s would record them. Usage: coverage_bench [trials]
 
 #include <cmath>
 #include <cstdio>
@@ -63,9 +62,12 @@ struct Tally {
   double width = 0;
 
   void add(const Estimate& estimate, double truth) {
-    if (estimate.bounded.interval.low > truth) ++above;
-    else if (estimate.bounded.interval.high < truth) ++below;
-    else ++inside;
+    if (estimate.bounded.interval.low > truth)
+      ++above;
+    else if (estimate.bounded.interval.high < truth)
+      ++below;
+    else
+      ++inside;
     width += (estimate.bounded.interval.high - estimate.bounded.interval.low) / truth;
   }
   void print(const char* what, double rho, int trials) const {
@@ -96,8 +98,9 @@ int main(int argc, char** argv) {
       }
       mean.add(*squall::judge::mean_of(trial.latency, squall::judge::RequestTime::kResponse),
                kMedianSeconds * std::exp(kSpread * kSpread / 2));
-      p99.add(*squall::judge::quantile_of(trial.latency, squall::judge::RequestTime::kResponse, 0.99),
-              kMedianSeconds * std::exp(kSpread * kP99));
+      p99.add(
+          *squall::judge::quantile_of(trial.latency, squall::judge::RequestTime::kResponse, 0.99),
+          kMedianSeconds * std::exp(kSpread * kP99));
     }
     shares[0].print("share 98 %", rho, trials);
     shares[1].print("share 99 %", rho, trials);

@@ -32,8 +32,8 @@ bool only_grows(const model::Prediction& rule) {
   if (!upwards) return false;
   if (std::holds_alternative<model::TimeTrue>(rule.left->node)) return true;
   const auto* aggregate = std::get_if<model::Aggregate>(&rule.left->node);
-  return aggregate != nullptr && (aggregate->statistic == Statistic::kCount ||
-                                  aggregate->statistic == Statistic::kMaximum);
+  return aggregate != nullptr &&
+         (aggregate->statistic == Statistic::kCount || aggregate->statistic == Statistic::kMaximum);
 }
 
 }  // namespace
@@ -87,8 +87,8 @@ struct AbortMonitor::Rule {
     if (quantile != nullptr) {
       const std::uint64_t count = quantile->count();
       if (count == 0) return std::nullopt;
-      const auto rank = static_cast<std::uint64_t>(
-          std::max(1.0, std::ceil(order * static_cast<double>(count))));
+      const auto rank =
+          static_cast<std::uint64_t>(std::max(1.0, std::ceil(order * static_cast<double>(count))));
       const bool above = quantile->above() > count - rank;
       const bool wants_above = prediction.comparator == Comparator::kGreater ||
                                prediction.comparator == Comparator::kGreaterEqual;
@@ -112,9 +112,9 @@ struct AbortMonitor::Rule {
     const base::Dimension dimension = prediction.left->dimension;
     const auto value = left.value(now);
     const auto limit = right.value(now);
-    std::string text = fmt::format(
-        "{} was {}", model::print(*prediction.left),
-        value ? describe_number(*value, dimension) : std::string("without data"));
+    std::string text =
+        fmt::format("{} was {}", model::print(*prediction.left),
+                    value ? describe_number(*value, dimension) : std::string("without data"));
     if (!every_sample || std::holds_alternative<model::OverClause>(prediction.when)) {
       text += fmt::format(" over the last {} ({} samples)", base::format_duration(window),
                           base::humanize_count(left.samples()));

@@ -170,8 +170,8 @@ std::optional<double> literal_of(const model::ExpressionPtr& expression) {
 // The share that must be shown not to be exceeded, or to be reached, whichever is nearer to an end.
 std::optional<double> demanding_share(const Prediction& prediction) {
   std::optional<double> strictest;
-  for (const model::ExpressionPtr* side : {&prediction.left, &prediction.right,
-                                           &prediction.right_high}) {
+  for (const model::ExpressionPtr* side :
+       {&prediction.left, &prediction.right, &prediction.right_high}) {
     const auto value = literal_of(*side);
     if (!value || *value <= 0 || *value >= 1) continue;
     const double distance = std::max(*value, 1 - *value);
@@ -181,8 +181,8 @@ std::optional<double> demanding_share(const Prediction& prediction) {
 }
 
 std::size_t units_of(const Stretch& stretch, const Traffic& traffic) {
-  const double buckets = base::to_seconds(stretch.length) /
-                         base::to_seconds(evidence::kBucketWidth);
+  const double buckets =
+      base::to_seconds(stretch.length) / base::to_seconds(evidence::kBucketWidth);
   return static_cast<std::size_t>(std::max(0.0, std::min(buckets, traffic.samples)));
 }
 
@@ -217,9 +217,8 @@ class NeedFinder {
     }
     if (const auto* share = std::get_if<model::Share>(&expression.node)) {
       const std::string source = model::subject_of(*share->condition).source;
-      return model::is_request_condition(*share->condition)
-                 ? add_share(source, stretch)
-                 : add(source, stretch, 1, "exact", "");
+      return model::is_request_condition(*share->condition) ? add_share(source, stretch)
+                                                            : add(source, stretch, 1, "exact", "");
     }
     if (const auto* aggregate = std::get_if<model::Aggregate>(&expression.node)) {
       return add_aggregate(*aggregate, expression, stretch);
@@ -307,15 +306,15 @@ double sufficiency(const Need& need) {
 }
 
 std::string message_of(const Need& need, bool decidable) {
-  std::string message = fmt::format("{} gives {} samples", need.traffic.words,
-                                    base::humanize_count(need.planned));
+  std::string message =
+      fmt::format("{} gives {} samples", need.traffic.words, base::humanize_count(need.planned));
   if (!need.what.empty()) message += "; " + need.what;
   if (decidable) return message;
   if (need.traffic.per_second <= 0) return message + ": raise the probe's rate";
   const double seconds = static_cast<double>(rounded_up(need.needed)) / need.traffic.per_second;
   const auto step = static_cast<double>(kRemedyStep.count());
-  const std::chrono::seconds length{static_cast<std::int64_t>(
-      std::min(1e9, std::ceil(seconds / step) * step))};
+  const std::chrono::seconds length{
+      static_cast<std::int64_t>(std::min(1e9, std::ceil(seconds / step) * step))};
   return fmt::format("{}: lengthen {} to {} or accept inconclusive", message, need.remedy,
                      base::format_duration(length));
 }
@@ -331,10 +330,9 @@ model::Decidability decidability(const Prediction& prediction, const SystemMap& 
   const std::vector<Need> needs = NeedFinder(prediction, map, experiment).find();
   if (needs.empty()) return result;
   // The poorest side decides; of equals the first, which is the left.
-  const Need& need =
-      *std::min_element(needs.begin(), needs.end(), [](const Need& one, const Need& other) {
-        return sufficiency(one) < sufficiency(other);
-      });
+  const Need& need = *std::min_element(
+      needs.begin(), needs.end(),
+      [](const Need& one, const Need& other) { return sufficiency(one) < sufficiency(other); });
   result.samples_planned = need.planned;
   result.samples_needed = need.needed;
   result.method = need.method;

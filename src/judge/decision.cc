@@ -17,12 +17,18 @@ Verdict verdict_of(bool held, bool violated) {
 Verdict compare(const Interval& difference, Comparator comparator) {
   const auto& [low, high] = difference;
   switch (comparator) {
-    case Comparator::kLess: return verdict_of(high < 0, low >= 0);
-    case Comparator::kLessEqual: return verdict_of(high <= 0, low > 0);
-    case Comparator::kGreater: return verdict_of(low > 0, high <= 0);
-    case Comparator::kGreaterEqual: return verdict_of(low >= 0, high < 0);
-    case Comparator::kEqual: return verdict_of(low == 0 && high == 0, low > 0 || high < 0);
-    case Comparator::kNotEqual: return verdict_of(low > 0 || high < 0, low == 0 && high == 0);
+    case Comparator::kLess:
+      return verdict_of(high < 0, low >= 0);
+    case Comparator::kLessEqual:
+      return verdict_of(high <= 0, low > 0);
+    case Comparator::kGreater:
+      return verdict_of(low > 0, high <= 0);
+    case Comparator::kGreaterEqual:
+      return verdict_of(low >= 0, high < 0);
+    case Comparator::kEqual:
+      return verdict_of(low == 0 && high == 0, low > 0 || high < 0);
+    case Comparator::kNotEqual:
+      return verdict_of(low > 0 || high < 0, low == 0 && high == 0);
   }
   return Verdict::kInconclusive;
 }
@@ -45,12 +51,18 @@ Verdict both(Verdict one, Verdict other) {
 
 bool satisfies(double left, Comparator comparator, double right) {
   switch (comparator) {
-    case Comparator::kLess: return left < right;
-    case Comparator::kLessEqual: return left <= right;
-    case Comparator::kGreater: return left > right;
-    case Comparator::kGreaterEqual: return left >= right;
-    case Comparator::kEqual: return left == right;
-    case Comparator::kNotEqual: return left != right;
+    case Comparator::kLess:
+      return left < right;
+    case Comparator::kLessEqual:
+      return left <= right;
+    case Comparator::kGreater:
+      return left > right;
+    case Comparator::kGreaterEqual:
+      return left >= right;
+    case Comparator::kEqual:
+      return left == right;
+    case Comparator::kNotEqual:
+      return left != right;
   }
   return false;
 }

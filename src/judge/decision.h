@@ -26,8 +26,8 @@ enum class DecideBy { kPoint, kInterval };
 DecideBy decide_by(const model::Prediction& prediction);
 
 // Held when the whole interval of left - right lies on the right side, violated when all of it lies
-// on the wrong side, else inconclusive. By point there is no between. Bounds of incomplete estimates
-// count in both ways of deciding.
+// on the wrong side, else inconclusive. By point there is no between. Bounds of incomplete
+// estimates count in both ways of deciding.
 model::Verdict decide(const model::Prediction& prediction, const Sides& sides, DecideBy by);
 
 }  // namespace squall::judge

@@ -48,8 +48,8 @@ bool violated_despite_drops(const model::Prediction& prediction, const Load& loa
       !model::is_success_share(*signal)) {
     return false;
   }
-  const double best = static_cast<double>(load.ok + load.dropped) /
-                      static_cast<double>(load.sent + load.dropped);
+  const double best =
+      static_cast<double>(load.ok + load.dropped) / static_cast<double>(load.sent + load.dropped);
   return best < limit->quantity.value;
 }
 

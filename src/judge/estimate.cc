@@ -95,9 +95,12 @@ Estimate quantile_estimate(std::span<const Unit> exceedances, double value, doub
 
 const Histogram& times_of(const RequestBucket& bucket, RequestTime which) {
   switch (which) {
-    case RequestTime::kService: return bucket.service_time;
-    case RequestTime::kLag: return bucket.lag;
-    case RequestTime::kResponse: break;
+    case RequestTime::kService:
+      return bucket.service_time;
+    case RequestTime::kLag:
+      return bucket.lag;
+    case RequestTime::kResponse:
+      break;
   }
   return bucket.response_time;
 }
@@ -178,9 +181,8 @@ std::optional<Estimate> quantile_of(std::span<const RequestBucket> buckets, Requ
         {static_cast<double>(times.count()), static_cast<double>(times.count_above(value))});
   }
   const std::vector<Histogram::Bucket> cells = all.buckets();
-  return quantile_estimate(exceedances, base::to_seconds(value), quantile, [&](double above) {
-    return value_with_above(cells, all, above);
-  });
+  return quantile_estimate(exceedances, base::to_seconds(value), quantile,
+                           [&](double above) { return value_with_above(cells, all, above); });
 }
 
 std::optional<Estimate> mean_of(std::span<const double> values) {

@@ -1,6 +1,6 @@
 #pragma once
-// A statistic of a stretch of evidence with its interval. Whatever is judged exactly has an interval
-// of no width. Absent: there is nothing to estimate from.
+// A statistic of a stretch of evidence with its interval. Whatever is judged exactly has an
+// interval of no width. Absent: there is nothing to estimate from.
 
 #include <cstdint>
 #include <optional>
@@ -35,7 +35,8 @@ std::optional<Estimate> success_share(std::span<const evidence::RequestBucket> a
 std::optional<Estimate> slice_share(std::span<const evidence::RequestBucket> all,
                                     std::span<const evidence::RequestBucket> chosen);
 // Of request times, in seconds.
-std::optional<Estimate> mean_of(std::span<const evidence::RequestBucket> buckets, RequestTime which);
+std::optional<Estimate> mean_of(std::span<const evidence::RequestBucket> buckets,
+                                RequestTime which);
 std::optional<Estimate> quantile_of(std::span<const evidence::RequestBucket> buckets,
                                     RequestTime which, double quantile);
 // Of numbers in time order.

@@ -30,8 +30,12 @@ struct Evaluator::Call {
 
 namespace {
 
-Reading missing(std::string why) { return {.estimate = std::nullopt, .missing = std::move(why)}; }
-Reading found(Estimate estimate) { return {.estimate = std::move(estimate), .missing = {}}; }
+Reading missing(std::string why) {
+  return {.estimate = std::nullopt, .missing = std::move(why)};
+}
+Reading found(Estimate estimate) {
+  return {.estimate = std::move(estimate), .missing = {}};
+}
 
 RequestTime time_named(std::string_view field) {
   if (field == "service_time") return RequestTime::kService;
@@ -70,13 +74,16 @@ std::optional<Estimate> statistic_of(model::Statistic statistic, double quantile
   if (values.empty()) return std::nullopt;
   const auto samples = static_cast<std::uint64_t>(values.size());
   switch (statistic) {
-    case model::Statistic::kQuantile: return quantile_of(values, quantile);
-    case model::Statistic::kMean: return mean_of(values);
+    case model::Statistic::kQuantile:
+      return quantile_of(values, quantile);
+    case model::Statistic::kMean:
+      return mean_of(values);
     case model::Statistic::kMaximum:
       return exact_estimate(*std::max_element(values.begin(), values.end()), samples);
     case model::Statistic::kMinimum:
       return exact_estimate(*std::min_element(values.begin(), values.end()), samples);
-    case model::Statistic::kCount: return exact_estimate(static_cast<double>(samples), samples);
+    case model::Statistic::kCount:
+      return exact_estimate(static_cast<double>(samples), samples);
     case model::Statistic::kRate:
       return exact_estimate(static_cast<double>(samples) / base::to_seconds(length), samples);
   }
@@ -113,9 +120,8 @@ std::span<const RequestBucket> buckets_within(const Series& series, const Window
     return bucket.start < at;
   };
   const auto first = std::lower_bound(all.begin(), all.end(), window.begin, starts_before);
-  const auto last =
-      std::lower_bound(first, all.end(), window.end - evidence::kBucketWidth + base::Duration(1),
-                       starts_before);
+  const auto last = std::lower_bound(
+      first, all.end(), window.end - evidence::kBucketWidth + base::Duration(1), starts_before);
   if (last <= first) return {};
   return {&*first, static_cast<std::size_t>(last - first)};
 }
@@ -132,10 +138,18 @@ std::span<const GaugeSample> samples_within(const Series& series, const Window& 
 Reading combine(model::Operator operation, const Estimate& left, const Estimate& right) {
   Estimate result;
   switch (operation) {
-    case model::Operator::kAdd: result.bounded = add(left.bounded, right.bounded); break;
-    case model::Operator::kSubtract: result.bounded = subtract(left.bounded, right.bounded); break;
-    case model::Operator::kMultiply: result.bounded = multiply(left.bounded, right.bounded); break;
-    case model::Operator::kDivide: result.bounded = divide(left.bounded, right.bounded); break;
+    case model::Operator::kAdd:
+      result.bounded = add(left.bounded, right.bounded);
+      break;
+    case model::Operator::kSubtract:
+      result.bounded = subtract(left.bounded, right.bounded);
+      break;
+    case model::Operator::kMultiply:
+      result.bounded = multiply(left.bounded, right.bounded);
+      break;
+    case model::Operator::kDivide:
+      result.bounded = divide(left.bounded, right.bounded);
+      break;
   }
   if (!std::isfinite(result.bounded.value)) return missing("it divides by zero");
   result.exact = left.exact && right.exact;
@@ -151,9 +165,9 @@ Reading combine(model::Operator operation, const Estimate& left, const Estimate&
                                      : std::min(left.effective, right.effective);
   }
   const bool one_sided = left.exact || right.exact || left.samples == 0 || right.samples == 0;
-  result.method = !one_sided      ? "both sides' intervals combined (MOVER), 95 %"
-                  : left.exact    ? right.method
-                                  : left.method;
+  result.method = !one_sided   ? "both sides' intervals combined (MOVER), 95 %"
+                  : left.exact ? right.method
+                               : left.method;
   return found(std::move(result));
 }
 
@@ -183,7 +197,8 @@ TimeMet time_met(const Series& series, const model::Condition& condition, const 
 std::string describe_number(double value, base::Dimension dimension) {
   if (std::isnan(value)) return "undefined";
   if (std::isinf(value)) return value > 0 ? "unbounded" : "-unbounded";
-  if (dimension == base::Dimension::kNumber && value == std::floor(value) && std::abs(value) < 1e15) {
+  if (dimension == base::Dimension::kNumber && value == std::floor(value) &&
+      std::abs(value) < 1e15) {
     return fmt::format("{}{}", value < 0 ? "-" : "",
                        base::humanize_count(static_cast<std::uint64_t>(std::abs(value))));
   }
@@ -208,7 +223,7 @@ const Series* Evaluator::numbers(std::string_view source, std::string_view field
   if (!field.empty()) {
     const Series* series = record_.find(fmt::format("{}.{}", source, field));
     return series != nullptr && series->declaration.kind != SeriesKind::kRequests ? series
-                                                                                   : nullptr;
+                                                                                  : nullptr;
   }
   // count(log): the one counter of the source.
   for (const Series& series : record_.series()) {
@@ -238,19 +253,28 @@ Reading Evaluator::evaluate(const model::Expression& expression, const Window& w
   Reading reading = std::visit(
       [&](const auto& node) -> Reading {
         using Node = std::decay_t<decltype(node)>;
-        if constexpr (std::is_same_v<Node, model::Literal>) return literal(node);
-        else if constexpr (std::is_same_v<Node, model::Signal>) return signal(node, call);
-        else if constexpr (std::is_same_v<Node, model::Aggregate>) return aggregate(node, call);
+        if constexpr (std::is_same_v<Node, model::Literal>)
+          return literal(node);
+        else if constexpr (std::is_same_v<Node, model::Signal>)
+          return signal(node, call);
+        else if constexpr (std::is_same_v<Node, model::Aggregate>)
+          return aggregate(node, call);
         else if constexpr (std::is_same_v<Node, model::WindowedAggregate>)
           return windowed(node, call);
-        else if constexpr (std::is_same_v<Node, model::Share>) return share(node, call);
-        else if constexpr (std::is_same_v<Node, model::TimeTrue>) return time_true(node, call);
-        else if constexpr (std::is_same_v<Node, model::Lost>) return lost(node.probe, call);
+        else if constexpr (std::is_same_v<Node, model::Share>)
+          return share(node, call);
+        else if constexpr (std::is_same_v<Node, model::TimeTrue>)
+          return time_true(node, call);
+        else if constexpr (std::is_same_v<Node, model::Lost>)
+          return lost(node.probe, call);
         else if constexpr (std::is_same_v<Node, model::Duplicated>)
           return duplicated(node.probe, call);
-        else if constexpr (std::is_same_v<Node, model::Baseline>) return baseline(node, call);
-        else if constexpr (std::is_same_v<Node, model::Binary>) return binary(node, call);
-        else return negate(node, call);
+        else if constexpr (std::is_same_v<Node, model::Baseline>)
+          return baseline(node, call);
+        else if constexpr (std::is_same_v<Node, model::Binary>)
+          return binary(node, call);
+        else
+          return negate(node, call);
       },
       expression.node);
   if (explanation != nullptr) {
@@ -273,7 +297,8 @@ Reading Evaluator::signal(const model::Signal& signal, const Call& call) const {
     }
     call.tell(fmt::format("mean of {} samples of `{}`, {}", base::humanize_count(values.size()),
                           series->declaration.name, describe(call.window)));
-    return found(exact_estimate(sum_of(values) / static_cast<double>(values.size()), values.size()));
+    return found(
+        exact_estimate(sum_of(values) / static_cast<double>(values.size()), values.size()));
   }
   if (signal.field == "success") {
     if (const Series* series = requests(signal.source, nullptr)) {
@@ -327,13 +352,13 @@ Reading Evaluator::of_requests(const model::Aggregate& aggregate, const Series& 
       const auto counted =
           static_cast<double>(aggregate.signal.field == "success" ? ok_of(buckets) : count);
       const bool rate = aggregate.statistic == model::Statistic::kRate;
-      estimate = exact_estimate(rate ? counted / base::to_seconds(call.window.length()) : counted,
-                                count);
+      estimate =
+          exact_estimate(rate ? counted / base::to_seconds(call.window.length()) : counted, count);
       break;
     }
     case model::Statistic::kMean:
-      estimate = aggregate.signal.field == "success" ? success_share(buckets)
-                                                     : mean_of(buckets, which);
+      estimate =
+          aggregate.signal.field == "success" ? success_share(buckets) : mean_of(buckets, which);
       break;
     case model::Statistic::kQuantile:
       estimate = quantile_of(buckets, which, aggregate.quantile);
@@ -368,8 +393,7 @@ Reading Evaluator::of_numbers(const model::Aggregate& aggregate, const Series& s
                                   : events / base::to_seconds(call.window.length()),
                               values.size());
   } else {
-    estimate =
-        statistic_of(aggregate.statistic, aggregate.quantile, values, call.window.length());
+    estimate = statistic_of(aggregate.statistic, aggregate.quantile, values, call.window.length());
   }
   if (!estimate) {
     return missing(
@@ -411,8 +435,8 @@ Reading Evaluator::share(const model::Share& share, const Call& call) const {
     call.tell(fmt::format("{} of {} in {} samples of `{}`, {}", base::humanize(time.met),
                           base::humanize(time.known), base::humanize_count(time.samples),
                           series->declaration.name, describe(call.window)));
-    return found(exact_estimate(base::to_seconds(time.met) / base::to_seconds(time.known),
-                                time.samples));
+    return found(
+        exact_estimate(base::to_seconds(time.met) / base::to_seconds(time.known), time.samples));
   }
   const Series* all = requests(subject.source, nullptr);
   const Series* chosen = requests(subject.source, share.condition);
@@ -423,7 +447,8 @@ Reading Evaluator::share(const model::Share& share, const Call& call) const {
   const auto estimate =
       slice_share(buckets_within(*all, call.window), buckets_within(*chosen, call.window));
   if (!estimate) {
-    return missing(fmt::format("`{}` made no request from {}", subject.source, describe(call.window)));
+    return missing(
+        fmt::format("`{}` made no request from {}", subject.source, describe(call.window)));
   }
   call.tell(fmt::format("{} requests of `{}`{}, {}", base::humanize_count(estimate->samples),
                         subject.source, worth_text(*estimate), describe(call.window)));
@@ -438,8 +463,8 @@ Reading Evaluator::time_true(const model::TimeTrue& time, const Call& call) cons
   }
   const TimeMet met = time_met(*series, *time.condition, call.window);
   if (met.known <= base::Duration::zero()) {
-    return missing(fmt::format("`{}` has no sample from {}", series->declaration.name,
-                               describe(call.window)));
+    return missing(
+        fmt::format("`{}` has no sample from {}", series->declaration.name, describe(call.window)));
   }
   call.tell(fmt::format("{} samples of `{}`, {}", base::humanize_count(met.samples),
                         series->declaration.name, describe(call.window)));
@@ -454,9 +479,8 @@ Reading Evaluator::lost(std::string_view probe, const Call& call) const {
 }
 
 Reading Evaluator::duplicated(std::string_view probe, const Call& call) const {
-  return of_writes(probe, call, [](const evidence::WriteRecord&, std::uint32_t copies) {
-    return copies > 1;
-  });
+  return of_writes(probe, call,
+                   [](const evidence::WriteRecord&, std::uint32_t copies) { return copies > 1; });
 }
 
 template <typename Counts>

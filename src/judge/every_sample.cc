@@ -72,9 +72,9 @@ class AtMoment {
   Reading latest(const model::Signal& signal, base::Instant at) const {
     const evidence::Series* series = evaluator_.numbers(signal.source, signal.field);
     if (series == nullptr) {
-      return {.estimate = std::nullopt,
-              .missing = fmt::format("the record has no signal `{}.{}`", signal.source,
-                                     signal.field)};
+      return {
+          .estimate = std::nullopt,
+          .missing = fmt::format("the record has no signal `{}.{}`", signal.source, signal.field)};
     }
     const auto after = std::upper_bound(
         series->samples.begin(), series->samples.end(), at,

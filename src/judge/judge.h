@@ -31,8 +31,8 @@ bool needs_series(const model::SystemMap& map, const model::Experiment& experime
 std::optional<double> baseline_value(const evidence::Record& record,
                                      const model::Expression& inner);
 
-// At plan time: can the planned traffic decide this prediction? The best case: no autocorrelation, no
-// failures.
+// At plan time: can the planned traffic decide this prediction? The best case: no autocorrelation,
+// no failures.
 model::Decidability decidability(const model::Prediction& prediction, const model::SystemMap& map,
                                  const model::Experiment& experiment);
 

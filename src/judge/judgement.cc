@@ -34,11 +34,16 @@ Json length(std::optional<base::Duration> duration) {
 
 std::string_view name_of(base::Dimension dimension) {
   switch (dimension) {
-    case base::Dimension::kNumber: return "number";
-    case base::Dimension::kShare: return "share";
-    case base::Dimension::kDuration: return "duration";
-    case base::Dimension::kSize: return "size";
-    case base::Dimension::kRate: return "rate";
+    case base::Dimension::kNumber:
+      return "number";
+    case base::Dimension::kShare:
+      return "share";
+    case base::Dimension::kDuration:
+      return "duration";
+    case base::Dimension::kSize:
+      return "size";
+    case base::Dimension::kRate:
+      return "rate";
   }
   return "number";
 }
@@ -182,8 +187,8 @@ base::Result<PredictionResult> result_from(const Json& json) {
   result.text = reader.text("text");
   result.steady_state = reader.truth("steady_state");
   result.phase = reader.text("phase");
-  result.verdict = reader.one_of("verdict", {Verdict::kHeld, Verdict::kViolated,
-                                             Verdict::kInconclusive, Verdict::kNoData});
+  result.verdict = reader.one_of(
+      "verdict", {Verdict::kHeld, Verdict::kViolated, Verdict::kInconclusive, Verdict::kNoData});
   result.reason = reader.text("reason");
   result.method = reader.text("method");
   result.dimension = dimension_named(reader.text("dimension"));
@@ -192,8 +197,8 @@ base::Result<PredictionResult> result_from(const Json& json) {
   result.interval_high = reader.number("interval_high");
   result.threshold = reader.number("threshold");
   result.threshold_high = reader.number("threshold_high");
-  result.samples = static_cast<std::uint64_t>(
-      std::max<std::int64_t>(0, reader.integer("samples").value_or(0)));
+  result.samples =
+      static_cast<std::uint64_t>(std::max<std::int64_t>(0, reader.integer("samples").value_or(0)));
   result.effective_samples = reader.number("effective_samples").value_or(0);
   result.first_violation = moment(reader.integer("first_violation_ns"));
   result.returned = moment(reader.integer("returned_ns"));
@@ -252,18 +257,32 @@ int exit_status_of(const Judgement& judgement) {
   std::vector<base::ExitStatus> all{base::ExitStatus::kHeld};
   if (!judgement.reverts_verified) all.push_back(base::ExitStatus::kRevertNotVerified);
   switch (judgement.outcome) {
-    case Outcome::kCompleted: break;
-    case Outcome::kBlocked: all.push_back(base::ExitStatus::kBlocked); break;
-    case Outcome::kAborted: all.push_back(base::ExitStatus::kAborted); break;
-    case Outcome::kStopped: all.push_back(base::ExitStatus::kStopped); break;
-    case Outcome::kErrored: all.push_back(base::ExitStatus::kToolError); break;
+    case Outcome::kCompleted:
+      break;
+    case Outcome::kBlocked:
+      all.push_back(base::ExitStatus::kBlocked);
+      break;
+    case Outcome::kAborted:
+      all.push_back(base::ExitStatus::kAborted);
+      break;
+    case Outcome::kStopped:
+      all.push_back(base::ExitStatus::kStopped);
+      break;
+    case Outcome::kErrored:
+      all.push_back(base::ExitStatus::kToolError);
+      break;
   }
   for (const PredictionResult& result : judgement.predictions) {
     switch (result.verdict) {
-      case Verdict::kHeld: break;
-      case Verdict::kViolated: all.push_back(base::ExitStatus::kViolated); break;
+      case Verdict::kHeld:
+        break;
+      case Verdict::kViolated:
+        all.push_back(base::ExitStatus::kViolated);
+        break;
       case Verdict::kInconclusive:
-      case Verdict::kNoData: all.push_back(base::ExitStatus::kInconclusive); break;
+      case Verdict::kNoData:
+        all.push_back(base::ExitStatus::kInconclusive);
+        break;
     }
   }
   // Nothing was judged at all: no data.

@@ -25,18 +25,18 @@ struct PredictionResult {
   std::string name;
   std::string text;
   bool steady_state = false;
-  std::string phase;            // "fault", "recovery", ...: what was judged
+  std::string phase;  // "fault", "recovery", ...: what was judged
   model::Verdict verdict = model::Verdict::kNoData;
-  std::string reason;           // one sentence: why this verdict
-  std::string method;           // "Wilson interval, 95 %", "exact", ...
+  std::string reason;  // one sentence: why this verdict
+  std::string method;  // "Wilson interval, 95 %", "exact", ...
   base::Dimension dimension = base::Dimension::kNumber;
-  std::optional<double> observed;       // base units
-  std::optional<double> interval_low;   // 95 %; absent when judged exactly
+  std::optional<double> observed;      // base units
+  std::optional<double> interval_low;  // 95 %; absent when judged exactly
   std::optional<double> interval_high;
-  std::optional<double> threshold;      // the right side's value
-  std::optional<double> threshold_high; // for between
+  std::optional<double> threshold;       // the right side's value
+  std::optional<double> threshold_high;  // for between
   std::uint64_t samples = 0;
-  double effective_samples = 0;         // after autocorrelation; 0 when judged exactly
+  double effective_samples = 0;  // after autocorrelation; 0 when judged exactly
   std::optional<base::Instant> first_violation;
   std::optional<base::Instant> returned;  // back within the threshold for good
   Explanation explanation;
@@ -47,8 +47,8 @@ struct Judgement {
   model::RunVerdict verdict = model::RunVerdict::kNone;
   model::Outcome outcome = model::Outcome::kErrored;
   std::string outcome_reason;
-  bool reverts_verified = true;    // false: a fault may still be active
-  bool effect_proven = true;       // false: a fault touched nothing
+  bool reverts_verified = true;                   // false: a fault may still be active
+  bool effect_proven = true;                      // false: a fault touched nothing
   std::optional<base::Duration> time_to_impact;   // effective to first violated signal
   std::optional<base::Duration> time_to_recover;  // revert to steady state back
   std::vector<std::string> notes;  // restarts, load lag, damage: whatever limits the verdict

@@ -17,15 +17,15 @@ using model::Statistic;
 struct LiveExpression::Node {
   enum class Kind {
     kConstant,
-    kUnknown,      // names what is not there, or cannot be told live
-    kSuccess,      // share of good requests
-    kSlice,        // requests of `part` over those of `requests`
-    kRequests,     // a statistic of requests
-    kGauge,        // the latest value
-    kNumbers,      // a statistic of a gauge or counter
-    kTime,         // how long a gauge met a condition
-    kTimeShare,    // the same as a share of the window
-    kWindows,      // a statistic over the values of `inner` in consecutive windows
+    kUnknown,    // names what is not there, or cannot be told live
+    kSuccess,    // share of good requests
+    kSlice,      // requests of `part` over those of `requests`
+    kRequests,   // a statistic of requests
+    kGauge,      // the latest value
+    kNumbers,    // a statistic of a gauge or counter
+    kTime,       // how long a gauge met a condition
+    kTimeShare,  // the same as a share of the window
+    kWindows,    // a statistic over the values of `inner` in consecutive windows
     kBinary,
     kNegate,
   };
@@ -74,8 +74,8 @@ struct LiveExpression::Build {
   }
   std::optional<SeriesId> find(const std::string& name) {
     const auto series = series_of(name);
-    if (series && std::find(into.series_.begin(), into.series_.end(), *series) ==
-                      into.series_.end()) {
+    if (series &&
+        std::find(into.series_.begin(), into.series_.end(), *series) == into.series_.end()) {
       into.series_.push_back(*series);
     }
     return series;
@@ -160,8 +160,7 @@ struct LiveExpression::Build {
     node.kind = Node::Kind::kNumbers;
     node.series = *series;
     // Only counters are counted: the checker sees to it.
-    node.counter =
-        node.statistic == Statistic::kCount || node.statistic == Statistic::kRate;
+    node.counter = node.statistic == Statistic::kCount || node.statistic == Statistic::kRate;
     node.numbers = std::make_unique<NumberWindow>(window);
     return push(std::move(node));
   }
@@ -197,8 +196,8 @@ struct LiveExpression::Build {
     node.statistic = windowed.statistic;
     node.quantile = windowed.quantile;
     node.window = windowed.each;
-    node.inner = std::make_unique<LiveExpression>(*windowed.inner, windowed.each, series_of,
-                                                  baseline_of);
+    node.inner =
+        std::make_unique<LiveExpression>(*windowed.inner, windowed.each, series_of, baseline_of);
     if (node.inner->is_blind()) into.blind_ = true;
     for (const SeriesId series : node.inner->series()) {
       if (std::find(into.series_.begin(), into.series_.end(), series) == into.series_.end()) {
@@ -218,8 +217,10 @@ namespace {
 // Reorders `values`, of which there is at least one.
 double statistic_of(Statistic statistic, double quantile, std::vector<double>& values) {
   switch (statistic) {
-    case Statistic::kMaximum: return *std::max_element(values.begin(), values.end());
-    case Statistic::kMinimum: return *std::min_element(values.begin(), values.end());
+    case Statistic::kMaximum:
+      return *std::max_element(values.begin(), values.end());
+    case Statistic::kMinimum:
+      return *std::min_element(values.begin(), values.end());
     case Statistic::kQuantile: {
       const double rank = std::ceil(quantile * static_cast<double>(values.size()));
       const auto index = static_cast<std::ptrdiff_t>(std::max(1.0, rank)) - 1;
@@ -228,7 +229,8 @@ double statistic_of(Statistic statistic, double quantile, std::vector<double>& v
     }
     case Statistic::kMean:
     case Statistic::kCount:
-    case Statistic::kRate: break;
+    case Statistic::kRate:
+      break;
   }
   double sum = 0;
   for (const double value : values) sum += value;
@@ -285,15 +287,20 @@ std::optional<double> LiveExpression::value(base::Instant now) const {
 std::optional<double> LiveExpression::value_of(const Node& node, base::Instant now) const {
   using Kind = Node::Kind;
   switch (node.kind) {
-    case Kind::kConstant: return node.constant;
-    case Kind::kUnknown: return std::nullopt;
+    case Kind::kConstant:
+      return node.constant;
+    case Kind::kUnknown:
+      return std::nullopt;
     case Kind::kSuccess:
     case Kind::kSlice:
-    case Kind::kRequests: return of_requests(node);
-    case Kind::kGauge: return node.numbers->latest();
+    case Kind::kRequests:
+      return of_requests(node);
+    case Kind::kGauge:
+      return node.numbers->latest();
     case Kind::kNumbers:
     case Kind::kTime:
-    case Kind::kTimeShare: return of_numbers(node, now);
+    case Kind::kTimeShare:
+      return of_numbers(node, now);
     case Kind::kWindows:
       if (node.values.empty()) return std::nullopt;
       node.scratch.assign(node.values.begin(), node.values.end());
@@ -302,16 +309,21 @@ std::optional<double> LiveExpression::value_of(const Node& node, base::Instant n
       const auto value = value_of(nodes_[node.left], now);
       return value ? std::optional(-*value) : std::nullopt;
     }
-    case Kind::kBinary: break;
+    case Kind::kBinary:
+      break;
   }
   const auto left = value_of(nodes_[node.left], now);
   const auto right = value_of(nodes_[node.right], now);
   if (!left || !right) return std::nullopt;
   switch (node.operation) {
-    case model::Operator::kAdd: return *left + *right;
-    case model::Operator::kSubtract: return *left - *right;
-    case model::Operator::kMultiply: return *left * *right;
-    case model::Operator::kDivide: break;
+    case model::Operator::kAdd:
+      return *left + *right;
+    case model::Operator::kSubtract:
+      return *left - *right;
+    case model::Operator::kMultiply:
+      return *left * *right;
+    case model::Operator::kDivide:
+      break;
   }
   return *right == 0 ? std::nullopt : std::optional(*left / *right);
 }
@@ -327,10 +339,14 @@ std::optional<double> LiveExpression::of_requests(const Node& node) const {
   if (node.kind == Node::Kind::kSuccess) return static_cast<double>(requests.ok()) / count;
   if (node.kind == Node::Kind::kSlice) return static_cast<double>(node.part->count()) / count;
   switch (node.statistic) {
-    case Statistic::kQuantile: return requests.quantile(node.quantile);
-    case Statistic::kMaximum: return requests.maximum();
-    case Statistic::kMinimum: return requests.minimum();
-    default: return requests.mean();
+    case Statistic::kQuantile:
+      return requests.quantile(node.quantile);
+    case Statistic::kMaximum:
+      return requests.maximum();
+    case Statistic::kMinimum:
+      return requests.minimum();
+    default:
+      return requests.mean();
   }
 }
 
@@ -341,8 +357,7 @@ std::optional<double> LiveExpression::of_numbers(const Node& node, base::Instant
     if (node.counter) {
       double events = 0;
       for (std::size_t i = 0; i < numbers.size(); ++i) events += numbers.at(i).value;
-      return node.statistic == Statistic::kCount ? events
-                                                 : events / base::to_seconds(node.window);
+      return node.statistic == Statistic::kCount ? events : events / base::to_seconds(node.window);
     }
     if (numbers.size() == 0) return std::nullopt;
     node.scratch.clear();
@@ -383,7 +398,8 @@ std::uint64_t LiveExpression::samples() const {
 RequestWindow* LiveExpression::sole_window() {
   if (nodes_.size() != 1) return nullptr;
   const Node& node = nodes_.front();
-  const bool quantile = node.kind == Node::Kind::kRequests && node.statistic == Statistic::kQuantile;
+  const bool quantile =
+      node.kind == Node::Kind::kRequests && node.statistic == Statistic::kQuantile;
   return quantile || node.kind == Node::Kind::kSuccess ? node.requests.get() : nullptr;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// An expression of the prediction language over the last seconds of live samples. Point values only.
-// Engine's thread only.
+// An expression of the prediction language over the last seconds of live samples. Point values
+// only. Engine's thread only.
 
 #include <functional>
 #include <memory>

@@ -1,6 +1,7 @@
 #pragma once
 // How each prediction stands while the run goes on, for the progress display only: point estimates
-// over the last seconds, no verdicts. Engine's thread only. (Header agreed with the engine and cli.)
+// over the last seconds, no verdicts. Engine's thread only. (Header agreed with the engine and
+// cli.)
 
 #include <functional>
 #include <memory>

@@ -20,7 +20,8 @@ class RequestWindow {
   enum class Keep { kSums, kQuantiles };
   RequestWindow(base::Duration window, Keep keep);
 
-  // Latencies above it are counted apart, so that a quantile can be compared without being computed.
+  // Latencies above it are counted apart, so that a quantile can be compared without being
+  // computed.
   void set_threshold(double seconds) { threshold_ = seconds; }
   void add(const evidence::RequestSample& sample, base::Instant now);
   void advance(base::Instant now);

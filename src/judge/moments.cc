@@ -29,7 +29,8 @@ bool is_fixed(const Expression& expression) {
 }
 
 bool has_fixed_limits(const model::Prediction& prediction) {
-  return is_fixed(*prediction.right) && (!prediction.right_high || is_fixed(*prediction.right_high));
+  return is_fixed(*prediction.right) &&
+         (!prediction.right_high || is_fixed(*prediction.right_high));
 }
 
 // Counts, times and extremes from the start of a stretch only ever grow or only ever shrink.
@@ -135,7 +136,9 @@ Estimate estimate_of(Interval interval, double value) {
   return estimate;
 }
 
-State state_of(Verdict verdict) { return verdict == Verdict::kViolated ? State::kBad : State::kGood; }
+State state_of(Verdict verdict) {
+  return verdict == Verdict::kViolated ? State::kBad : State::kGood;
+}
 
 struct Limits {
   Estimate right;
@@ -278,8 +281,10 @@ std::int64_t first_true(std::int64_t steps, const std::function<bool(std::int64_
   std::int64_t high = steps;
   while (low < high) {
     const std::int64_t middle = low + (high - low) / 2;
-    if (is_true(middle)) high = middle;
-    else low = middle + 1;
+    if (is_true(middle))
+      high = middle;
+    else
+      low = middle + 1;
   }
   return low;
 }
@@ -291,8 +296,7 @@ Moments of_accumulation(const Evaluator& evaluator, const model::Prediction& pre
   const bool too_few = prediction.comparator == model::Comparator::kGreater ||
                        prediction.comparator == model::Comparator::kGreaterEqual;
   const auto* aggregate = std::get_if<model::Aggregate>(&prediction.left->node);
-  const bool smallest =
-      aggregate != nullptr && aggregate->statistic == model::Statistic::kMinimum;
+  const bool smallest = aggregate != nullptr && aggregate->statistic == model::Statistic::kMinimum;
   if (too_few && !smallest) {
     moments.first_violation = asked.end;  // until then there could have been enough
     return moments;
@@ -315,9 +319,8 @@ Moments find_moments(const Evaluator& evaluator, const model::Prediction& predic
   if (accumulates(*prediction.left)) return of_accumulation(evaluator, prediction, asked);
   if (has_fixed_limits(prediction)) {
     const Reading right = evaluator.evaluate(*prediction.right, asked);
-    const Reading high = prediction.right_high
-                             ? evaluator.evaluate(*prediction.right_high, asked)
-                             : Reading{};
+    const Reading high =
+        prediction.right_high ? evaluator.evaluate(*prediction.right_high, asked) : Reading{};
     if (!right.estimate || (prediction.right_high && !high.estimate)) return {};
     // The limit is taken as it is: its own uncertainty is the whole verdict's business.
     Limits limits{exact_estimate(right.estimate->bounded.value, 0), std::nullopt};

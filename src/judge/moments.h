@@ -4,10 +4,10 @@
 // A gauge that must satisfy with every sample: the first sample that does not; back at the first
 // sample after the last such one. A share, mean or quantile of requests against a fixed threshold:
 // windows of 1 s that slide by 100 ms; a window is bad when the threshold lies outside its own
-// interval on the wrong side (beyond chance); the moment is the end of the first bad window, back at
-// the start of the first window after the last bad one. Other statistics that vary freely: windows
-// of 1 s one after another. Counts, times and extremes: the moment from which on the value, counted
-// from the start of the stretch, is violated.
+// interval on the wrong side (beyond chance); the moment is the end of the first bad window, back
+// at the start of the first window after the last bad one. Other statistics that vary freely:
+// windows of 1 s one after another. Counts, times and extremes: the moment from which on the value,
+// counted from the start of the stretch, is violated.
 
 #include <optional>
 #include <vector>

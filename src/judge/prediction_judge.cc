@@ -59,19 +59,23 @@ double excess(const model::Prediction& prediction, const Sides& sides) {
   if (sides.high) return std::max(-over, sides.left.bounded.value - sides.high->bounded.value);
   switch (prediction.comparator) {
     case Comparator::kLess:
-    case Comparator::kLessEqual: return over;
+    case Comparator::kLessEqual:
+      return over;
     case Comparator::kGreater:
-    case Comparator::kGreaterEqual: return -over;
-    case Comparator::kEqual: return std::abs(over);
-    case Comparator::kNotEqual: return -std::abs(over);
+    case Comparator::kGreaterEqual:
+      return -over;
+    case Comparator::kEqual:
+      return std::abs(over);
+    case Comparator::kNotEqual:
+      return -std::abs(over);
   }
   return over;
 }
 
 std::string phase_name(const model::Prediction& prediction) {
   if (const auto* during = std::get_if<model::DuringClause>(&prediction.when)) {
-    return std::string(model::to_string(during->fault_name.empty() ? during->phase
-                                                                   : model::PhaseKind::kFault));
+    return std::string(
+        model::to_string(during->fault_name.empty() ? during->phase : model::PhaseKind::kFault));
   }
   if (const auto* within = std::get_if<model::WithinClause>(&prediction.when)) {
     return within->anchor == model::WithinClause::Anchor::kInject ? "fault" : "recovery";
@@ -168,15 +172,14 @@ PredictionJudge::Stretch PredictionJudge::stretch_of(const model::DuringClause& 
     }
   }
   if (!window) {
-    return {std::nullopt, fmt::format("the run never came to the {} phase",
-                                      model::to_string(during.phase))};
+    return {std::nullopt,
+            fmt::format("the run never came to the {} phase", model::to_string(during.phase))};
   }
   const base::Duration length = window->length();
   window->begin += during.from;
   if (window->begin >= window->end) {
-    return {std::nullopt,
-            fmt::format("the phase lasted only {}, and this is asked from {} on",
-                        base::humanize(length), base::format_duration(during.from))};
+    return {std::nullopt, fmt::format("the phase lasted only {}, and this is asked from {} on",
+                                      base::humanize(length), base::format_duration(during.from))};
   }
   return {window, {}};
 }
@@ -206,9 +209,8 @@ void PredictionJudge::judge_during(const model::Prediction& prediction, const St
   if (!stretch.window) return conclude(result, Verdict::kInconclusive, stretch.why_not);
   judge_stretch(prediction, *stretch.window, result);
   const bool in_baseline = result.phase == "baseline";
-  const Moments moments =
-      find_moments(evaluator_, prediction, *stretch.window,
-                   in_baseline ? stretch.window->end : facts_.timeline.end);
+  const Moments moments = find_moments(evaluator_, prediction, *stretch.window,
+                                       in_baseline ? stretch.window->end : facts_.timeline.end);
   result.first_violation = moments.first_violation;
   result.returned = moments.returned;
   doubt({prediction, false, *stretch.window}, result);
@@ -247,7 +249,8 @@ void PredictionJudge::judge_samples(const model::Prediction& prediction, const W
   result.method = "exact, every sample";
   const std::string value = describe_number(*result.observed, result.dimension);
   result.explanation.parts.assign(
-      1, {model::print(*prediction.left), value,
+      1, {model::print(*prediction.left),
+          value,
           fmt::format("the worst of {} samples, at {}; {}", base::humanize_count(result.samples),
                       evaluator_.describe(worst->at), evaluator_.describe(window)),
           {}});
@@ -275,20 +278,22 @@ void PredictionJudge::judge_within(const model::Prediction& prediction,
   const Stretch stretch = search_of(within);
   if (!stretch.window) return conclude(result, Verdict::kInconclusive, stretch.why_not);
   const Window search = *stretch.window;
-  if (asks_every_sample(prediction)) search_samples(prediction, within, search, result);
-  else search_windows(prediction, within, search, result);
-  // A run that ended before the limit may still have made it; a second is what a sample may be late.
+  if (asks_every_sample(prediction))
+    search_samples(prediction, within, search, result);
+  else
+    search_windows(prediction, within, search, result);
+  // A run that ended before the limit may still have made it; a second is what a sample may be
+  // late.
   const base::Instant end = facts_.timeline.end;
   if (result.verdict == Verdict::kViolated && end + std::chrono::seconds(1) < search.end) {
     conclude(result, Verdict::kInconclusive,
              fmt::format("it had not come to hold when the record ended, {} before the limit",
                          base::humanize(search.end - end)));
   }
-  const base::Instant from = facts_.timeline.fault
-                                 ? std::min(facts_.timeline.fault->begin, search.begin)
-                                 : search.begin;
-  const Moments moments = find_moments(evaluator_, prediction, {from, std::min(search.end, end)},
-                                       facts_.timeline.end);
+  const base::Instant from =
+      facts_.timeline.fault ? std::min(facts_.timeline.fault->begin, search.begin) : search.begin;
+  const Moments moments =
+      find_moments(evaluator_, prediction, {from, std::min(search.end, end)}, facts_.timeline.end);
   result.first_violation = moments.first_violation;
   result.returned = moments.returned;
   doubt({prediction, false, search}, result);
@@ -314,7 +319,8 @@ void PredictionJudge::search_samples(const model::Prediction& prediction,
     fill_numbers(result, moment.sides, DecideBy::kPoint);
     result.samples = samples.moments.size();
     result.method = "exact, every sample";
-    return conclude(result, Verdict::kHeld, held_within_sentence(within, *good_since - search.begin));
+    return conclude(result, Verdict::kHeld,
+                    held_within_sentence(within, *good_since - search.begin));
   }
   conclude(result, Verdict::kViolated,
            within.hold_for > base::Duration::zero()
@@ -330,8 +336,8 @@ void PredictionJudge::search_samples(const model::Prediction& prediction,
 void PredictionJudge::search_windows(const model::Prediction& prediction,
                                      const model::WithinClause& within, const Window& search,
                                      PredictionResult& result) const {
-  const base::Duration length = within.hold_for > base::Duration::zero() ? within.hold_for
-                                                                          : kMomentWindow;
+  const base::Duration length =
+      within.hold_for > base::Duration::zero() ? within.hold_for : kMomentWindow;
   const base::Instant end = std::min(search.end, facts_.timeline.end);
   const base::Duration step = std::max(evidence::kBucketWidth, length / 50);
   const DecideBy by = decide_by(prediction);
@@ -374,8 +380,7 @@ void PredictionJudge::search_windows(const model::Prediction& prediction,
 
 void PredictionJudge::judge_at_end(const model::Prediction& prediction,
                                    PredictionResult& result) const {
-  const Window whole{facts_.timeline.start,
-                     evaluator_.record().last_instant() + base::Duration(1)};
+  const Window whole{facts_.timeline.start, evaluator_.record().last_instant() + base::Duration(1)};
   if (asks_every_sample(prediction)) {
     const EverySample samples = every_sample(evaluator_, prediction, whole);
     if (samples.moments.empty()) return conclude(result, Verdict::kNoData, samples.missing);
@@ -383,10 +388,10 @@ void PredictionJudge::judge_at_end(const model::Prediction& prediction,
     const Verdict verdict = decide(prediction, last.sides, DecideBy::kPoint);
     fill_numbers(result, last.sides, DecideBy::kPoint);
     result.samples = 1;
-    conclude(result, verdict,
-             fmt::format("the last sample, {} after the start, was {}",
-                         evaluator_.describe(last.at),
-                         describe_number(last.sides.left.bounded.value, result.dimension)));
+    conclude(
+        result, verdict,
+        fmt::format("the last sample, {} after the start, was {}", evaluator_.describe(last.at),
+                    describe_number(last.sides.left.bounded.value, result.dimension)));
   } else {
     judge_stretch(prediction, whole, result);
   }

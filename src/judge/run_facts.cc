@@ -41,8 +41,8 @@ void find_outcome(const evidence::Record& record, RunFacts& facts) {
     const auto outcome =
         details ? outcome_named(text_in(*details, "outcome")) : std::optional<model::Outcome>();
     facts.outcome = outcome.value_or(model::Outcome::kErrored);
-    facts.outcome_reason = outcome ? text_in(*details, "reason")
-                                   : "the record does not say how the run ended";
+    facts.outcome_reason =
+        outcome ? text_in(*details, "reason") : "the record does not say how the run ended";
     return;
   }
   facts.outcome = model::Outcome::kErrored;
@@ -93,7 +93,9 @@ void end_with_the_samples(const evidence::Record& record, evidence::Timeline& ti
   if (timeline.recovery->end <= timeline.recovery->begin) timeline.recovery.reset();
 }
 
-bool is_torn_tail(std::string_view finding) { return finding.starts_with("the last "); }
+bool is_torn_tail(std::string_view finding) {
+  return finding.starts_with("the last ");
+}
 
 }  // namespace
 

@@ -45,21 +45,27 @@ double binomial_point(double trials, double success, double probability) {
   return low;
 }
 
-Interval ordered(double one, double other) { return {std::min(one, other), std::max(one, other)}; }
+Interval ordered(double one, double other) {
+  return {std::min(one, other), std::max(one, other)};
+}
 
 bool is_exact(const Bounded& bounded) {
   return bounded.interval.low == bounded.value && bounded.interval.high == bounded.value;
 }
 
 // Infinity times zero is zero here: an exact zero scales anything to zero.
-double scaled(double factor, double value) { return factor == 0 ? 0 : factor * value; }
-
-Bounded scale(const Bounded& bounded, double factor) {
-  return {scaled(factor, bounded.value), ordered(scaled(factor, bounded.interval.low),
-                                                 scaled(factor, bounded.interval.high))};
+double scaled(double factor, double value) {
+  return factor == 0 ? 0 : factor * value;
 }
 
-double square(double value) { return value * value; }
+Bounded scale(const Bounded& bounded, double factor) {
+  return {scaled(factor, bounded.value),
+          ordered(scaled(factor, bounded.interval.low), scaled(factor, bounded.interval.high))};
+}
+
+double square(double value) {
+  return value * value;
+}
 
 Bounded logarithm(const Bounded& bounded) {
   return {std::log(bounded.value),
@@ -71,11 +77,15 @@ Bounded exponential(const Bounded& bounded, double value) {
   return {value, {std::exp(bounded.interval.low), std::exp(bounded.interval.high)}};
 }
 
-Bounded whole_line(double value) { return {value, {-kUnbounded, kUnbounded}}; }
+Bounded whole_line(double value) {
+  return {value, {-kUnbounded, kUnbounded}};
+}
 
 }  // namespace
 
-double normal_critical() { return kNormalCritical; }
+double normal_critical() {
+  return kNormalCritical;
+}
 
 double student_critical(double degrees) {
   if (!(degrees > 0)) return kUnbounded;
@@ -111,8 +121,8 @@ Worth worth_of(std::span<const Unit> units, double mean, double variance) {
   const double count = static_cast<double>(batches);
   const double variance_of_total = squares * count / (2 * (count - 1));
   const double design_effect = variance_of_total / (worth.samples * variance);
-  worth.effective = std::min(
-      worth.samples, worth.samples / (design_effect * price_of_estimation(units.size())));
+  worth.effective =
+      std::min(worth.samples, worth.samples / (design_effect * price_of_estimation(units.size())));
   return worth;
 }
 

@@ -1,6 +1,6 @@
 #pragma once
-// Intervals from bucketed data that account for autocorrelation. Pure arithmetic; the formulas, their
-// sources and the measured coverage stand in docs/judging.md.
+// Intervals from bucketed data that account for autocorrelation. Pure arithmetic; the formulas,
+// their sources and the measured coverage stand in docs/judging.md.
 
 #include <cstdint>
 #include <limits>
@@ -48,9 +48,9 @@ Interval mean_interval(double mean, double variance, double effective);
 
 // How many values above the estimate of a quantile are compatible with it: the quantile's upper
 // bound has at least `fewest` of the `samples` values above it, its lower bound at most `most`.
-// By the binomial distribution of the exceedances (order statistics), with the beta function between
-// whole numbers. `fewest` is negative when no upper bound exists at this number of values, `most` is
-// above `samples` when no lower one does.
+// By the binomial distribution of the exceedances (order statistics), with the beta function
+// between whole numbers. `fewest` is negative when no upper bound exists at this number of values,
+// `most` is above `samples` when no lower one does.
 struct Exceedances {
   double fewest = 0;
   double most = 0;

@@ -32,9 +32,8 @@ std::string comparison_sentence(const model::Prediction& prediction, const Sides
       return plain ? fmt::format("{} was {}, which is {}", what, value, limit)
                    : fmt::format("{} was {}, and the whole interval is {}", what, value, limit);
     case Verdict::kViolated:
-      return plain
-                 ? fmt::format("{} was {}, which is not {}", what, value, limit)
-                 : fmt::format("{} was {}, and none of the interval is {}", what, value, limit);
+      return plain ? fmt::format("{} was {}, which is not {}", what, value, limit)
+                   : fmt::format("{} was {}, and none of the interval is {}", what, value, limit);
     case Verdict::kInconclusive:
       if (sides.left.incomplete) {
         return fmt::format("{} was {}: what could not be read back decides whether it is {}", what,
@@ -45,15 +44,16 @@ std::string comparison_sentence(const model::Prediction& prediction, const Sides
           "are too few to tell",
           what, value, limit, base::humanize_count(sides.left.samples),
           base::humanize_count(static_cast<std::uint64_t>(sides.left.effective)));
-    case Verdict::kNoData: break;
+    case Verdict::kNoData:
+      break;
   }
   return fmt::format("{} has no data", what);
 }
 
 std::string held_within_sentence(const model::WithinClause& within, base::Duration after_anchor) {
   const bool inject = within.anchor == model::WithinClause::Anchor::kInject;
-  const std::string when = fmt::format("{} after the {}", base::humanize(after_anchor),
-                                       inject ? "injection" : "revert");
+  const std::string when =
+      fmt::format("{} after the {}", base::humanize(after_anchor), inject ? "injection" : "revert");
   if (within.hold_for == base::Duration::zero()) return fmt::format("it held {}", when);
   return fmt::format("it held for {}, from {} on", base::format_duration(within.hold_for), when);
 }

@@ -129,7 +129,8 @@ TEST(AbortMonitor, SharesOfASliceAndCountsOfACounter) {
   EXPECT_TRUE(breach);
   AbortMonitor count = monitor_of("count(log.matches) > 3 over 10s");
   EXPECT_FALSE(count.add(gauge(0, 3, 4)));
-  EXPECT_TRUE(count.add(gauge(0.5, 1, 4))) << "a count that is too high already needs no full window";
+  EXPECT_TRUE(count.add(gauge(0.5, 1, 4)))
+      << "a count that is too high already needs no full window";
   AbortMonitor old = monitor_of("count(log.matches) > 3 over 10s");
   old.add(gauge(0, 3, 4));
   EXPECT_FALSE(old.add(gauge(11, 1, 4)));

@@ -15,8 +15,8 @@ class Decidability : public ::testing::Test {
   Decidability() {
     auto& reads = map_.probes.emplace_back();
     reads.name = "reads";
-    reads.parameters = model::Parameters(
-        base::Json{{"rate", base::Json{{"shape", "constant"}, {"rate", 200.0}}}});
+    reads.parameters =
+        model::Parameters(base::Json{{"rate", base::Json{{"shape", "constant"}, {"rate", 200.0}}}});
     auto& stuck = map_.probes.emplace_back();
     stuck.name = "stuck";
     stuck.parameters = model::Parameters(base::Json{{"every", 500'000'000}});
@@ -54,7 +54,8 @@ TEST_F(Decidability, TheBorderIsWhereTheJudgeHasIt) {
   // One sample less than needed is inconclusive, as many as needed held.
   for (const std::size_t more : {0u, 1u}) {
     testing::RunBuilder run;
-    const auto needed = static_cast<double>(ask("reads.success >= 99% during fault").samples_needed);
+    const auto needed =
+        static_cast<double>(ask("reads.success >= 99% during fault").samples_needed);
     run.requests("reads", (needed - 1 + static_cast<double>(more)) / 20, 10, 30, testing::good);
     run.hypothesis("reads.success >= 99% during fault");
     EXPECT_EQ(run.judge_one().verdict,

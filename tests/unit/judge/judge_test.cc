@@ -18,7 +18,9 @@ using testing::good;
 using testing::Request;
 using testing::RunBuilder;
 
-Request failing() { return {.outcome = Outcome::kTimeout, .latency = 2}; }
+Request failing() {
+  return {.outcome = Outcome::kTimeout, .latency = 2};
+}
 
 // Bad between two moments, good otherwise.
 auto bad_between(double begin, double end) {
@@ -27,7 +29,9 @@ auto bad_between(double begin, double end) {
 
 RunBuilder healthy() {
   RunBuilder run;
-  run.requests("reads", 200, 0, 50, good).gauge("stuck.value", 0.5, 0, 50, [](double) { return 0; });
+  run.requests("reads", 200, 0, 50, good).gauge("stuck.value", 0.5, 0, 50, [](double) {
+    return 0;
+  });
   return run;
 }
 
@@ -186,8 +190,9 @@ TEST(JudgeGauge, EverySampleMustSatisfy) {
 
 TEST(JudgeCounter, AddsUp) {
   RunBuilder run;
-  run.gauge("log.matches", 0.5, 0, 50, [](double when) { return when == 20 ? 2 : 0; },
-            evidence::SeriesKind::kCounter);
+  run.gauge(
+      "log.matches", 0.5, 0, 50, [](double when) { return when == 20 ? 2 : 0; },
+      evidence::SeriesKind::kCounter);
   run.hypothesis("count(log) <= 1 during fault");
   run.hypothesis("count(log.matches) == 0 during recovery");
   const auto results = run.judge().predictions;
@@ -247,8 +252,7 @@ TEST(JudgeWithin, AGaugeHoldsForItsTime) {
 TEST(JudgeWithin, ARecordThatEndsBeforeTheLimitCannotTell) {
   RunBuilder run;
   run.gauge("stuck.value", 0.5, 0, 50, [](double when) { return when >= 12 ? 2 : 0; });
-  const auto result =
-      run.hypothesis("stuck.value == 0 for 5s within 60s of revert").judge_one();
+  const auto result = run.hypothesis("stuck.value == 0 for 5s within 60s of revert").judge_one();
   EXPECT_EQ(result.verdict, Verdict::kInconclusive) << result.reason;
 }
 
@@ -331,9 +335,8 @@ TEST(JudgeDoubt, AFaultWithoutEffectIsNeverHeld) {
 
 TEST(JudgeDoubt, ALaggingGeneratorDecidesNothing) {
   RunBuilder run;
-  run.requests("reads", 200, 0, 50, [](double when) {
-    return Request{.lag = std::fmod(when, 1) < 0.05 ? 0.5 : 0.0};
-  });
+  run.requests("reads", 200, 0, 50,
+               [](double when) { return Request{.lag = std::fmod(when, 1) < 0.05 ? 0.5 : 0.0}; });
   const auto result = run.hypothesis("reads.success >= 99% during fault").judge_one();
   EXPECT_EQ(result.verdict, Verdict::kInconclusive);
   EXPECT_NE(result.reason.find("lagged"), std::string::npos) << result.reason;
@@ -400,7 +403,8 @@ TEST(JudgeDoubt, AnAbortedFaultPhaseIsNotHeldButMayBeViolated) {
   run.fault_ends(14).run_ends(20, "aborted");
   run.hypothesis("reads.success >= 99% during fault").hypothesis("stuck.value == 0 during fault");
   const auto judgement = run.judge();
-  EXPECT_EQ(judgement.predictions[0].verdict, Verdict::kViolated) << judgement.predictions[0].reason;
+  EXPECT_EQ(judgement.predictions[0].verdict, Verdict::kViolated)
+      << judgement.predictions[0].reason;
   EXPECT_EQ(judgement.predictions[1].verdict, Verdict::kInconclusive);
   EXPECT_EQ(judgement.outcome, model::Outcome::kAborted);
   EXPECT_EQ(exit_status_of(judgement), 6);

@@ -198,7 +198,9 @@ class RunBuilder {
       return;
     }
     ++bucket.outcomes[static_cast<std::size_t>(made.outcome)];
-    const auto duration = [](double seconds) { return base::Duration(std::llround(seconds * 1e9)); };
+    const auto duration = [](double seconds) {
+      return base::Duration(std::llround(seconds * 1e9));
+    };
     bucket.response_time.add(duration(made.latency));
     bucket.service_time.add(duration(std::max(0.0, made.latency - made.lag)));
     bucket.lag.add(duration(made.lag));
@@ -218,6 +220,8 @@ class RunBuilder {
 };
 
 // Every request is good and takes 20 ms.
-inline Request good(double) { return {}; }
+inline Request good(double) {
+  return {};
+}
 
 }  // namespace squall::judge::testing
