@@ -2,8 +2,8 @@
 #include <poll.h>
 #include <pwd.h>
 #include <sys/epoll.h>
-#include <sys/pidfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <array>
@@ -56,7 +56,7 @@ base::Result<Connection> connect_holder(const HolderOptions& options, Hello::Mod
   connection.socket.reset(pair[0]);
   const base::UniqueFd theirs{pair[1]};
   // Opened here, where it cannot name anybody else but us.
-  const base::UniqueFd self{::pidfd_open(::getpid(), 0)};
+  const base::UniqueFd self{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0))};
   if (!self) return base::system_error("open a pidfd of ourselves", errno);
   base::SpawnOptions spawn;
   spawn.argv = options.holder_argv;
