@@ -8,6 +8,7 @@
 #include <poll.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -17,6 +18,9 @@
 
 namespace squall::observe {
 namespace {
+
+// poll(2) passes over negative descriptors.
+thread_local int interruption = -1;
 
 bool is_address_literal(const std::string& host) {
   in6_addr buffer{};
@@ -160,15 +164,19 @@ std::optional<PendingConnect> start_connect(const SocketAddress& address, Connec
   return pending;
 }
 
+WaitInterruption::WaitInterruption(const base::WakeUp& wake_up) { interruption = wake_up.fd(); }
+WaitInterruption::~WaitInterruption() { interruption = -1; }
+
 bool wait_ready(int fd, short events, base::Instant deadline) {
   while (true) {
     const base::Duration left =
         std::max(base::Duration::zero(), deadline - base::BootClock::now());
     timespec timeout{.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000),
                      .tv_nsec = static_cast<long>(left.count() % 1'000'000'000)};
-    pollfd entry{.fd = fd, .events = events, .revents = 0};
-    const int ready = ppoll(&entry, 1, &timeout, nullptr);
-    if (ready > 0) return true;
+    std::array<pollfd, 2> entries = {{{.fd = fd, .events = events, .revents = 0},
+                                      {.fd = interruption, .events = POLLIN, .revents = 0}}};
+    const int ready = ppoll(entries.data(), entries.size(), &timeout, nullptr);
+    if (ready > 0) return entries[0].revents != 0;
     if (ready == 0) return false;
     if (errno != EINTR) return true;  // let the system call that follows say what is wrong
   }

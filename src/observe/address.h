@@ -73,6 +73,16 @@ std::optional<PendingConnect> start_connect(const SocketAddress& address, Connec
 // `deadline` passes, kUnavailable when all refuse.
 base::Result<base::UniqueFd> connect_within(const Resolver& resolver, base::Instant deadline);
 
+// While it lives, every wait_ready() of the calling thread ends, as if its deadline had passed, when
+// `wake_up` is signalled: so a run can end while a question is still open.
+class WaitInterruption {
+ public:
+  explicit WaitInterruption(const base::WakeUp& wake_up);
+  ~WaitInterruption();
+  WaitInterruption(const WaitInterruption&) = delete;
+  WaitInterruption& operator=(const WaitInterruption&) = delete;
+};
+
 // Waits until `fd` is ready for `events` (POLLIN, POLLOUT). False when `deadline` passed first.
 bool wait_ready(int fd, short events, base::Instant deadline);
 

@@ -6,6 +6,7 @@
 #include <cerrno>
 
 #include "base/log.h"
+#include "observe/address.h"
 #include "observe/transport.h"
 
 namespace squall::observe {
@@ -43,6 +44,13 @@ void TickingProbe::run(base::Instant first_tick, std::stop_token stop) {
     note("this probe cannot run: " + wake_up.error().to_string());
     return;
   }
+  const WaitInterruption interruption(*wake_up);
+  // A question that is open when the run ends is dropped: whatever would be recorded of it now is
+  // not an answer of the target.
+  const std::stop_callback end(stop, [this, &wake_up] {
+    sink_.close();
+    wake_up->signal();
+  });
   base::Instant tick_at = first_tick;
   while (!wait_until(tick_at, stop, *wake_up)) {
     const base::Instant begun = base::BootClock::now();

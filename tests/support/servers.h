@@ -250,7 +250,12 @@ class PostgresServer {
                               "unix_socket_directories=", "-c", "fsync=off", "-c",
                               "shared_buffers=16MB"},
                              path + "/postgres.log", "postgres");
-    require_listening(port_, path + "/postgres.log");
+    // It listens before it lets anybody in.
+    const std::vector<std::string> ask = {program("pg_isready"), "-q", "-h", "127.0.0.1", "-p",
+                                          std::to_string(port_)};
+    if (!eventually([&] { return ServerProcess(ask, path + "/ready.log").wait() == 0; })) {
+      throw std::runtime_error("PostgreSQL did not start: " + read_text(path + "/postgres.log"));
+    }
   }
   void stop() { process_.stop(SIGINT); }
   ServerProcess& process() { return process_; }
@@ -301,12 +306,17 @@ class ScriptedServer {
   class Connection {
    public:
     explicit Connection(int fd, std::stop_token stop) : fd_(fd), stop_(std::move(stop)) {}
-    // The next request up to its empty line; empty when the client has closed. Bodies are left in
-    // the buffer of the socket and taken as part of the next head.
+    // The next request with its body; empty when the client has closed.
     std::string read_request() {
       std::string text;
       char c = 0;
       while (!text.ends_with("\r\n\r\n")) {
+        if (recv(fd_, &c, 1, 0) != 1) return {};
+        text += c;
+      }
+      const std::size_t at = text.find("Content-Length: ");
+      const int length = at == std::string::npos ? 0 : std::atoi(text.c_str() + at + 16);
+      for (int i = 0; i < length; ++i) {
         if (recv(fd_, &c, 1, 0) != 1) return {};
         text += c;
       }
