@@ -59,7 +59,8 @@ Scale value_scale(const Graph& graph, const judge::PredictionResult& result) {
   if (high < 0) high = 0;
   if (high == low) high = low + 1;
   const double room = (high - low) * 0.12;
-  return {low < 0 ? low - room : low, high + room, bottom, kTop};
+  // Steps at zero need room below, so that they do not lie on the axis.
+  return {low < 0 || graph.steps ? low - room / 2 : low, high + room, bottom, kTop};
 }
 
 void draw_line(Markup& out, double x1, double y1, double x2, double y2, std::string_view style) {
@@ -119,10 +120,10 @@ void draw_axes(Markup& out, const Frame& frame, base::Dimension dimension) {
   for (const Tick& tick : frame.x.time_ticks()) {
     const double x = frame.x.at(tick.value);
     draw_line(out, x, frame.bottom, x, frame.bottom + 4, "axis");
-    draw_text(out, x, frame.bottom + 17, "middle", "tick", tick.label);
+    draw_text(out, x, frame.bottom + 20, "middle", "tick", tick.label);
   }
   draw_line(out, kLeft, frame.bottom, kWidth - kRight, frame.bottom, "axis");
-  if (frame.y.logarithmic()) draw_text(out, 4, frame.bottom + 17, "start", "tick", "log scale");
+  if (frame.y.logarithmic()) draw_text(out, 4, frame.bottom + 20, "start", "tick", "log scale");
 }
 
 void draw_series(Markup& out, const Frame& frame, const Graph& graph) {
@@ -187,7 +188,7 @@ void draw_judged(Markup& out, const Contents& contents, const Frame& frame, cons
   const double right = std::max(frame.x.at(contents.offset_seconds(stretch->end)), left + 1);
   out.open("rect", {{"class", "judged"},
                     {"x", px(left)},
-                    {"y", px(frame.bottom - 2)},
+                    {"y", px(frame.bottom + 3)},
                     {"width", px(right - left)},
                     {"height", "4"}});
   out.element("title", "judged from " + contents.offset(stretch->begin) + " to " +

@@ -156,24 +156,45 @@ const model::Prediction* Contents::tree_of(const judge::PredictionResult& result
 }
 
 std::optional<evidence::Window> Contents::stretch_of(const judge::PredictionResult& result) const {
-  std::optional<evidence::Window> stretch;
-  if (result.phase == "baseline") {
-    stretch = timeline_.baseline;
-  } else if (result.phase == "fault") {
-    stretch = timeline_.fault;
-  } else if (result.phase == "recovery") {
-    stretch = timeline_.recovery;
-  } else if (const evidence::FaultWindow* fault = timeline_.find(result.phase)) {
-    stretch = fault->active();
-  }
   const model::Prediction* tree = tree_of(result);
-  if (!stretch || tree == nullptr) return stretch;
-  if (const auto* during = std::get_if<model::DuringClause>(&tree->when)) {
-    if (const evidence::FaultWindow* fault = timeline_.find(during->fault_name))
-      stretch = fault->active();
-    if (stretch) stretch->begin += during->from;
-    if (stretch && stretch->end <= stretch->begin) return std::nullopt;
+  if (tree != nullptr) {
+    if (const auto* during = std::get_if<model::DuringClause>(&tree->when))
+      return stretch_during(*during);
+    if (const auto* within = std::get_if<model::WithinClause>(&tree->when))
+      return stretch_within(*within);
+    if (std::holds_alternative<model::AtEndClause>(tree->when))
+      return evidence::Window{timeline_.start, timeline_.end};
   }
+  if (result.phase == "baseline") return timeline_.baseline;
+  if (result.phase == "fault") return timeline_.fault;
+  if (result.phase == "recovery") return timeline_.recovery;
+  const evidence::FaultWindow* fault = timeline_.find(result.phase);
+  return fault != nullptr ? fault->active() : std::nullopt;
+}
+
+std::optional<evidence::Window> Contents::stretch_during(const model::DuringClause& during) const {
+  std::optional<evidence::Window> stretch = timeline_.phase(during.phase);
+  if (!during.fault_name.empty()) {
+    const evidence::FaultWindow* fault = timeline_.find(during.fault_name);
+    stretch = fault != nullptr ? fault->active() : std::nullopt;
+  }
+  if (!stretch) return std::nullopt;
+  stretch->begin += during.from;
+  if (stretch->end <= stretch->begin) return std::nullopt;
+  return stretch;
+}
+
+std::optional<evidence::Window> Contents::stretch_within(const model::WithinClause& within) const {
+  const bool inject = within.anchor == model::WithinClause::Anchor::kInject;
+  std::optional<base::Instant> anchor;
+  for (const evidence::FaultWindow& fault : timeline_.faults) {
+    if (!within.fault_name.empty() && fault.name != within.fault_name) continue;
+    if (inject && (!anchor || fault.inject < *anchor)) anchor = fault.inject;
+    if (!inject && fault.revert && (!anchor || *fault.revert > *anchor)) anchor = fault.revert;
+  }
+  if (!anchor) return std::nullopt;
+  const evidence::Window stretch{*anchor, std::min(*anchor + within.within, timeline_.end)};
+  if (stretch.end <= stretch.begin) return std::nullopt;
   return stretch;
 }
 

@@ -69,6 +69,9 @@ class Contents {
   std::string reproduce_command() const;
 
  private:
+  std::optional<evidence::Window> stretch_during(const model::DuringClause& during) const;
+  std::optional<evidence::Window> stretch_within(const model::WithinClause& within) const;
+
   RunView view_;
   evidence::Timeline timeline_;
   std::optional<model::Plan> own_plan_;

@@ -10,7 +10,7 @@ const std::string_view kStyleSheet = R"css(
 @media (prefers-color-scheme:dark){:root{--page:#0e1116;--card:#161b22;--ink:#e6e9ed;--soft:#9aa4af;
 --line:#323a45;--grid:#242b34;--good:#5bd977;--good-bg:#12301c;--bad:#ff8a84;--bad-bg:#3d1719;
 --unsure:#e8bb52;--unsure-bg:#35290d;--plain:#b6c0ca;--plain-bg:#232a33;--series:#6cb2ff;
---fault-bg:#4a2f17;--fault:#f0a869;--judged:#c3a1ff;--interval:#c3a1ff40}}
+--fault-bg:#5c3a1c;--fault:#f0a869;--judged:#c3a1ff;--interval:#c3a1ff40}}
 @media print{:root{--page:#fff;--card:#fff;--ink:#000;--soft:#444;--line:#bbb;--grid:#e5e5e5;
 --good:#0b4d1f;--good-bg:#fff;--bad:#8c0a1f;--bad-bg:#fff;--unsure:#664000;--unsure-bg:#fff;
 --plain:#333;--plain-bg:#fff;--series:#00408a;--fault-bg:#eee;--fault:#6b3000;--judged:#4b2a85;
@@ -78,7 +78,7 @@ dl.tree dd{margin:0 0 .35rem 1rem}
 .graph .phase-fault{fill:var(--fault);font-weight:600}
 .graph .grid{stroke:var(--grid)}
 .graph .axis{stroke:var(--soft)}
-.graph .fault{fill:var(--fault-bg);opacity:.55}
+.graph .fault{fill:var(--fault-bg);opacity:.6}
 .graph .fault-edge{stroke:var(--fault);stroke-dasharray:2 3}
 .graph .series{fill:none;stroke:var(--series);stroke-width:2;stroke-linejoin:round;stroke-linecap:round}
 .graph .limit{stroke:var(--bad);stroke-width:1.5;stroke-dasharray:7 4}

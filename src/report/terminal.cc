@@ -53,7 +53,13 @@ std::string prediction(const Contents& contents, const Paint& paint,
   out += paint.bold(padded(paint.clean(result.name), name_column));
   std::string claim = result.text;
   if (result.steady_state) claim += " (" + phase_text(result) + ")";
-  out += "  " + paint.clean(claim) + "\n";
+  const std::string clean_claim = paint.clean(claim);
+  const int used = kVerdictColumn + std::max(name_column, columns(paint.clean(result.name))) + 2;
+  if (used + columns(clean_claim) <= paint.width()) {
+    out += "  " + clean_claim + "\n";
+  } else {
+    out += "\n" + paint.wrapped(claim, kVerdictColumn);
+  }
   std::string reason = result.reason;
   if (reason.empty() && result.observed) reason = "observed " + value_text(result);
   out += paint.wrapped(reason, kVerdictColumn);
