@@ -45,7 +45,7 @@ class MechanismTrial {
     binding.mechanism = kOwnerTable;
     binding.lifetime = LifetimeClass::kKernelHeld;
     binding.details = model::Parameters{
-        Json{{"what", "packets to a scratch port"}, {"rules", {to_json(rule)}}}};
+        Json{{"what", "packets to a scratch port"}, {"rules", Json::array({to_json(rule)})}}};
     return report(std::string(kOwnerTable), *find_kind("network.partition"), binding);
   }
 

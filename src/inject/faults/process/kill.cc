@@ -256,7 +256,8 @@ base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
       {"signal", signal_number(signal)},
       {"restore", parameters.text("restore")},
       {"limit_ns", parameters.duration("limit").count()},
-      {"resources", {fmt::format("service/{}/{}", request.map.directory, members.service->name)}}};
+      {"resources",
+       Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
   return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
 }
 

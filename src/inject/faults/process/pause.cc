@@ -409,7 +409,7 @@ base::Result<model::FaultBinding> bind_pause(const BindRequest& request) {
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
   const std::string group = own_group(members);
   Json extra = Json::object();
-  if (!group.empty()) extra = {{"cgroup", group}, {"resources", {"cgroup" + group}}};
+  if (!group.empty()) extra = {{"cgroup", group}, {"resources", Json::array({"cgroup" + group})}};
   return process_binding(request, members, std::string(group.empty() ? kStopSignal : kFreezer),
                          LifetimeClass::kJournaled, extra);
 }

@@ -238,7 +238,8 @@ base::Result<model::FaultBinding> bind_restart(const BindRequest& request) {
       {"grace_ns", parameters.duration("grace").count()},
       {"restore", parameters.text("restore")},
       {"limit_ns", parameters.duration("limit").count()},
-      {"resources", {fmt::format("service/{}/{}", request.map.directory, members.service->name)}}};
+      {"resources",
+       Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
   return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
 }
 

@@ -1,0 +1,300 @@
+// The promise: whoever dies, hangs or is silent, the fault ends.
+
+#include <fcntl.h>
+
+#include "inject/journal.h"
+#include "inject/registry.h"
+#include "integration/inject/fixture.h"
+
+namespace squall::inject {
+namespace {
+
+class Leases : public InjectTest {
+ protected:
+  void SetUp() override {
+    InjectTest::SetUp();
+    if (IsSkipped()) return;
+    add_service(1);
+    victim_ = start_victim();
+    wait_until([&] { return find_victims().size() == 1; }, "a victim");
+    pause_ = bind_or_die("process.pause", pause_parameters());
+  }
+
+  base::LeaseId pause_victim(base::Duration duration = 60s) {
+    start_holder();
+    const auto lease = arm(pause_, duration);
+    wait_for(LeaseState::kEffective);
+    EXPECT_TRUE(stopped(victim_));
+    return lease;
+  }
+
+  base::ProcessIdentity holder() {
+    const auto runs = run_files(StateDirectory{state_});
+    return runs.empty() ? base::ProcessIdentity{} : runs[0].holder;
+  }
+
+  base::ChildProcess start_engine(const std::string& seconds) {
+    const std::string file = folder_ + "/binding.json";
+    EXPECT_TRUE(base::write_file_atomically(file, model::to_json(pause_).dump()).ok());
+    return base::spawn({.argv = {program("engine_for_tests"), program("holder_for_tests"), state_,
+                                 file, seconds},
+                        .parent_death_signal = SIGKILL})
+        .value();
+  }
+
+  base::ProcessIdentity victim_;
+  model::FaultBinding pause_;
+};
+
+TEST_F(Leases, TheDeadlineEndsIt) {
+  pause_victim(300ms);
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "deadline");
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+}
+
+TEST_F(Leases, MissedRenewalsEndIt) {
+  auto quick = options();
+  quick.renewal_limit = 300ms;
+  client_ = HolderClient::start(quick).value();
+  arm(pause_);
+  const auto reverting = wait_for(LeaseState::kReverting, /*renewing=*/false);
+  EXPECT_EQ(reverting.cause, "heartbeat missing");
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+}
+
+TEST_F(Leases, AKilledEngineEndsIt) {
+  auto engine = start_engine("60");
+  wait_until([&] { return stopped(victim_); }, "the pause");
+  ASSERT_TRUE(engine.pidfd().signal(SIGKILL).ok());
+  const base::Instant killed = base::BootClock::now();
+  wait_until_runs(victim_);
+  RecordProperty("milliseconds", std::to_string((base::BootClock::now() - killed) / 1ms));
+  ASSERT_TRUE(engine.wait(10s).ok());
+  wait_until([&] { return run_files(StateDirectory{state_}).empty(); }, "the holder's end");
+}
+
+TEST_F(Leases, AStoppedEngineEndsIt) {
+  auto engine = start_engine("60");
+  wait_until([&] { return stopped(victim_); }, "the pause");
+  ASSERT_TRUE(engine.pidfd().signal(SIGSTOP).ok());
+  wait_until_runs(victim_);
+  ASSERT_TRUE(engine.pidfd().signal(SIGKILL).ok());
+  ASSERT_TRUE(engine.wait(10s).ok());
+  wait_until([&] { return run_files(StateDirectory{state_}).empty(); }, "the holder's end");
+}
+
+TEST_F(Leases, EverySignalToTheHolderEndsIt) {
+  for (const int number : {SIGHUP, SIGTERM, SIGINT}) {
+    events_.clear();
+    pause_victim();
+    ASSERT_TRUE(base::PidFd::open(holder())->signal(number).ok());
+    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "signal");
+    wait_for(LeaseState::kVerified);
+    ASSERT_TRUE(client_->stop_notice().has_value());
+    EXPECT_EQ(client_->stop_notice()->cause, "signal");
+    EXPECT_FALSE(stopped(victim_));
+    client_.reset();
+  }
+}
+
+TEST_F(Leases, AKilledHolderIsReplayedWhileTheEngineLives) {
+  pause_victim();
+  ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGKILL).ok());
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+  wait_until([&] { return !client_->take_events().ok(); }, "the client to say so");
+  EXPECT_TRUE(client_->left_behind().empty());
+}
+
+TEST_F(Leases, AStoppedHolderIsKilledAndReplayed) {
+  auto quick = options();
+  quick.renewal_limit = 400ms;
+  client_ = HolderClient::start(quick).value();
+  arm(pause_);
+  wait_for(LeaseState::kEffective);
+  ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGSTOP).ok());
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+}
+
+TEST_F(Leases, EngineAndHolderKilledTogetherLeaveItToCleanup) {
+  auto engine = start_engine("60");
+  wait_until([&] { return stopped(victim_); }, "the pause");
+  const auto held = base::PidFd::open(holder());
+  ASSERT_TRUE(held.ok());
+  ASSERT_TRUE(engine.pidfd().signal(SIGSTOP).ok());  // so that it cannot start a second holder
+  ASSERT_TRUE(held->signal(SIGKILL).ok());
+  ASSERT_TRUE(engine.pidfd().signal(SIGKILL).ok());
+  ASSERT_TRUE(engine.wait(10s).ok());
+  wait_until([&] { return held->ended(); }, "the holder's death");
+  const auto active = active_leases(state_);
+  ASSERT_EQ(active->size(), 1u);
+  EXPECT_FALSE((*active)[0].holder_alive);
+  EXPECT_EQ((*active)[0].kind, "process.pause");
+  EXPECT_TRUE(stopped(victim_));
+  // Until then nobody may arm anything on the same target.
+  start_holder();
+  arm(pause_);
+  EXPECT_NE(wait_for(LeaseState::kFailed).text.find("squall cleanup"), std::string::npos);
+  const auto lines = cleanup(state_);
+  ASSERT_TRUE(lines.ok()) << lines.error().to_string();
+  EXPECT_FALSE(lines->empty());
+  EXPECT_FALSE(stopped(victim_));
+  EXPECT_TRUE(active_leases(state_)->empty());
+  EXPECT_TRUE(cleanup(state_).ok());  // idempotent
+}
+
+TEST_F(Leases, StopFromOutsideEndsTheRun) {
+  pause_victim();
+  ASSERT_EQ(active_leases(state_)->size(), 1u);
+  const ActiveLease active = (*active_leases(state_))[0];
+  EXPECT_EQ(active.run, "run-1");
+  EXPECT_EQ(active.reason, "a test of the holder");
+  EXPECT_TRUE(active.holder_alive);
+  EXPECT_EQ(active.state, LeaseState::kEffective);
+  EXPECT_GT(active.ends, base::BootClock::now());
+  const auto missing = stop("another-run", "tester", "no reason", state_);
+  ASSERT_FALSE(missing.ok());
+  EXPECT_EQ(missing.error().code, base::ErrorCode::kNotFound);
+  const auto ended = stop("run-1", "tester", "it hurts", state_);
+  ASSERT_TRUE(ended.ok()) << ended.error().to_string();
+  EXPECT_EQ(*ended, 1);
+  EXPECT_FALSE(stopped(victim_));
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "stopped");
+  wait_for(LeaseState::kVerified);
+  EXPECT_EQ(client_->stop_notice()->why, "it hurts");
+  EXPECT_TRUE(active_leases(state_)->empty());
+}
+
+TEST_F(Leases, TheKillSwitchRefusesNewLeases) {
+  ASSERT_TRUE(engage_kill_switch("tester", "incident 42", state_).ok());
+  EXPECT_EQ(kill_switch(state_)->why, "incident 42");
+  start_holder();
+  arm(pause_);
+  EXPECT_NE(wait_for(LeaseState::kFailed).text.find("incident 42"), std::string::npos);
+  EXPECT_FALSE(stopped(victim_));
+  ASSERT_TRUE(release_kill_switch(state_).ok());
+  EXPECT_FALSE(kill_switch(state_)->engaged);
+  arm(pause_);
+  wait_for(LeaseState::kEffective);
+}
+
+TEST_F(Leases, TwoRunsOnTheSameTargetAreRefused) {
+  pause_victim();
+  auto second = HolderClient::start(options("run-2"));
+  ASSERT_TRUE(second.ok());
+  const auto first = std::exchange(client_, std::move(*second));
+  arm(pause_);
+  const auto failed = wait_for(LeaseState::kFailed);
+  EXPECT_NE(failed.text.find("run run-1"), std::string::npos) << failed.text;
+  EXPECT_TRUE(stopped(victim_));
+}
+
+TEST_F(Leases, EndingTheClientRevertsFirst) {
+  pause_victim();
+  client_.reset();
+  EXPECT_FALSE(stopped(victim_));
+}
+
+TEST_F(Leases, NoPlaceForTheJournalMeansNoChange) {
+  start_holder();
+  std::filesystem::remove_all(state_ + "/leases");
+  ASSERT_TRUE(base::write_file_atomically(state_ + "/leases", "in the way").ok());
+  arm(pause_);
+  EXPECT_NE(wait_for(LeaseState::kFailed).text.find("journal"), std::string::npos);
+  EXPECT_FALSE(stopped(victim_));
+  std::filesystem::remove(state_ + "/leases");
+}
+
+TEST_F(Leases, ADamagedJournalIsToldAndWhatCanBeReadIsUndone) {
+  pause_victim();
+  const auto held = base::PidFd::open(holder());
+  // The client must not replay it: it belongs to this test.
+  const auto files = StateDirectory{state_}.lease_files();
+  ASSERT_EQ(files.size(), 1u);
+  const std::string path = files[0];
+  std::string content = base::read_file(path, 1 << 20).value();
+  ASSERT_TRUE(client_->revert_all("asked").ok());
+  wait_for(LeaseState::kVerified);
+  client_.reset();
+  ::kill(victim_.pid, SIGSTOP);
+  content[content.find_last_not_of('\0')] ^= 1;
+  ASSERT_TRUE(base::write_file_atomically(path, content).ok());
+  const auto cleaned = cleanup(state_);
+  ASSERT_FALSE(cleaned.ok());
+  EXPECT_EQ(cleaned.error().code, base::ErrorCode::kRevertNotVerified);
+  EXPECT_NE(cleaned.error().message.find(".damaged"), std::string::npos);
+  EXPECT_FALSE(stopped(victim_));
+  EXPECT_TRUE(cleanup(state_).ok());
+}
+
+TEST_F(Leases, AReplayLeavesAProcessRebornWithTheNumberAlone) {
+  pause_victim();
+  const std::string path = StateDirectory{state_}.lease_files().at(0);
+  auto content = read_journal(path).value();
+  ASSERT_TRUE(client_->revert_all("asked").ok());
+  wait_for(LeaseState::kVerified);
+  client_.reset();
+  // The same journal, but of a process that had this number before.
+  content.lease->binding.targets[0].process.start_time -= 1;
+  content.lease->holder.start_time -= 1;
+  auto journal = LeaseJournal::create(StateDirectory{state_}.leases(), *content.lease).value();
+  const Json note = {{"stopping",
+                      Json::array({{{"pid", victim_.pid}, {"start_time", victim_.start_time - 1}}})}};
+  ASSERT_TRUE(journal.note(note.dump()).ok());
+  { const LeaseJournal closed = std::move(journal); }
+  ::kill(victim_.pid, SIGSTOP);
+  wait_until([&] { return stopped(victim_); }, "a stopped victim");
+  ASSERT_TRUE(cleanup(state_).ok());
+  EXPECT_TRUE(stopped(victim_));  // somebody else's
+}
+
+// Kills the holder at its Nth system call of a whole lease, for many N; the replay by the client is
+// killed at the same point, so `cleanup` has the last word.
+TEST_F(Leases, NoKillBetweenTwoSystemCallsLeavesTheVictimStopped) {
+  if (::access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
+  int completed = 0;
+  for (int call = 5; completed < 3 && call < 900; call += 7) {
+    SCOPED_TRACE("killed at system call " + std::to_string(call));
+    auto traced = options("run-" + std::to_string(call));
+    traced.holder_argv = {"/usr/bin/strace", "-D", "-o", "/dev/null", "-e",
+                          "inject=all:signal=SIGKILL:when=" + std::to_string(call),
+                          program("holder_for_tests"), "holder"};
+    auto client = HolderClient::start(traced);
+    bool survived = false;
+    if (client.ok()) {
+      const auto lease = (*client)->arm({.binding = pause_, .duration = 2s});
+      const base::Instant deadline = base::BootClock::now() + 20s;
+      bool over = !lease.ok();
+      while (!over && base::BootClock::now() < deadline) {
+        pollfd request{.fd = (*client)->fd(), .events = POLLIN, .revents = 0};
+        ::poll(&request, 1, 100);
+        if (auto renewed = (*client)->renew(); !renewed.ok()) over = false;
+        const auto events = (*client)->take_events();
+        if (!events.ok()) break;
+        for (const LeaseEvent& event : *events) {
+          if (event.state == LeaseState::kEffective) {
+            if (auto asked = (*client)->revert(*lease, "asked"); !asked.ok()) continue;
+          }
+          over = over || event.state == LeaseState::kVerified || event.state == LeaseState::kFailed;
+          survived = survived || (event.state == LeaseState::kVerified && event.cause == "asked");
+        }
+      }
+    }
+    if (client.ok()) client->reset();
+    const auto cleaned = cleanup(state_);
+    EXPECT_TRUE(cleaned.ok()) << (cleaned.ok() ? "" : cleaned.error().to_string());
+    EXPECT_FALSE(stopped(victim_));
+    ASSERT_TRUE(StateDirectory{state_}.lease_files().empty());
+    if (survived) ++completed;  // the call lies behind the holder's last one: the sweep is through
+    if (HasFailure()) return;
+  }
+  EXPECT_EQ(completed, 3);
+}
+
+}  // namespace
+}  // namespace squall::inject
