@@ -22,7 +22,7 @@ namespace squall::observe {
 inline model::SystemMap parse_map(const std::string& yaml, const std::string& directory) {
   const model::Vocabulary vocabulary{.faults = {}, .probes = probe_kinds()};
   model::Diagnostics diagnostics;
-  model::SystemMap map = model::parse_system_map(yaml, directory + "/squall.yaml", "dev", vocabulary,
+  model::SystemMap map = model::parse_system_map(yaml, directory + "/squall.yaml", "", vocabulary,
                                                  diagnostics);
   EXPECT_FALSE(diagnostics.has_errors()) << diagnostics.render();
   return map;
@@ -34,7 +34,7 @@ class ProbeRun {
   explicit ProbeRun(const std::string& kind_yaml, const std::vector<std::string>& parts = {},
                     const std::string& services = "  app: { process: { exe: no-such-program } }\n")
       : map_(parse_map("system: test\nservices:\n" + services + "probes:\n  probe:\n    " +
-                           kind_yaml + "\nenvironments: { dev: {} }\n",
+                           kind_yaml + "\n",
                        directory_.path())) {
     auto writer = evidence::RecordWriter::create(directory_.path() + "/run.squall",
                                                  {.experiment_name = "test"}, 1 << 20);
