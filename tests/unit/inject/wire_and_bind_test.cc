@@ -1,0 +1,237 @@
+#include <gtest/gtest.h>
+#include <unistd.h>
+
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "base/frame.h"
+#include "base/random.h"
+#include "host/fake_host.h"
+#include "inject/faults/kinds.h"
+#include "inject/faults/network/nft_table.h"
+#include "inject/faults/process/targets.h"
+#include "inject/service_json.h"
+#include "inject/wire.h"
+
+namespace squall::inject {
+namespace {
+
+using base::Json;
+
+Message round_trip(const Message& message) {
+  const auto packet = encode(message);
+  EXPECT_TRUE(packet.ok());
+  auto decoded = decode(*packet);
+  EXPECT_TRUE(decoded.ok()) << decoded.error().to_string();
+  return *decoded;
+}
+
+TEST(Wire, EventsKeepEveryField) {
+  LeaseEvent event;
+  event.lease.value = 7;
+  event.fault = "outage";
+  event.state = LeaseState::kFailed;
+  event.at = base::instant_from_nanoseconds(123456789);
+  event.text = "caf\xc3\xa9";
+  event.proof = "{}";
+  event.cause = "deadline";
+  event.still_active = true;
+  event.notice = true;
+  const auto copy = std::get<LeaseEvent>(round_trip(event));
+  EXPECT_EQ(copy.lease, event.lease);
+  EXPECT_EQ(copy.fault, event.fault);
+  EXPECT_EQ(copy.state, event.state);
+  EXPECT_EQ(copy.at, event.at);
+  EXPECT_EQ(copy.text, event.text);
+  EXPECT_EQ(copy.cause, event.cause);
+  EXPECT_TRUE(copy.still_active);
+  EXPECT_TRUE(copy.notice);
+}
+
+TEST(Wire, GreetingArmAndAnswersRoundTrip) {
+  Hello hello;
+  hello.mode = Hello::Mode::kReplay;
+  hello.options.run = "run-1";
+  hello.options.renewal_limit = std::chrono::milliseconds(1500);
+  hello.owner = "alice";
+  hello.engine = {.pid = 12, .start_time = 34};
+  const auto greeting = std::get<Hello>(round_trip(hello));
+  EXPECT_EQ(greeting.mode, Hello::Mode::kReplay);
+  EXPECT_EQ(greeting.options.renewal_limit, hello.options.renewal_limit);
+  EXPECT_EQ(greeting.engine, hello.engine);
+
+  ArmMessage arm;
+  arm.lease.value = 0xffffffffffffffff;
+  arm.request.binding.fault = "cut";
+  arm.request.binding.kind = "network.partition";
+  arm.request.duration = std::chrono::seconds(5);
+  EXPECT_EQ(std::get<ArmMessage>(round_trip(arm)).lease, arm.lease);
+
+  const RehearsedMessage failed{
+      .id = 3, .text = {}, .error = base::Error{.code = base::ErrorCode::kPermission,
+                                               .message = "no",
+                                               .hint = "be root",
+                                               .context = {"rehearsing"}}};
+  const auto rehearsed = std::get<RehearsedMessage>(round_trip(failed));
+  ASSERT_TRUE(rehearsed.error.has_value());
+  EXPECT_EQ(rehearsed.error->code, base::ErrorCode::kPermission);
+  EXPECT_EQ(rehearsed.error->hint, "be root");
+  EXPECT_EQ(std::get<Finished>(round_trip(Finished{.leases = 2, .left = {"x"}})).left.size(), 1u);
+}
+
+TEST(Wire, NoFlippedBitAndNoPrefixIsTaken) {
+  const auto packet = encode(RevertMessage{.lease = {9}, .cause = "asked"}).value();
+  for (std::size_t length = 0; length < packet.size(); ++length)
+    EXPECT_FALSE(decode(std::span{packet}.first(length)).ok());
+  for (std::size_t byte = 0; byte < packet.size(); ++byte) {
+    for (int bit = 0; bit < 8; ++bit) {
+      auto flipped = packet;
+      flipped[byte] ^= std::byte{static_cast<unsigned char>(1 << bit)};
+      EXPECT_FALSE(decode(flipped).ok());
+    }
+  }
+}
+
+TEST(Wire, GarbageWithAGoodChecksumIsRefused) {
+  for (const std::string& text : {std::string("[]"), std::string("{}"), std::string("{\"lease\":1}"),
+                                  std::string("\xff"), std::string()}) {
+    for (const std::uint16_t type : {1, 2, 4, 5, 102, 999}) {
+      std::vector<std::byte> packet;
+      base::append_frame(packet, type, base::BootClock::now(), text);
+      EXPECT_FALSE(decode(packet).ok()) << type << " " << text;
+    }
+  }
+}
+
+std::vector<host::Member> ten_members() {
+  std::vector<host::Member> members(10);
+  for (int i = 0; i < 10; ++i) {
+    members[static_cast<std::size_t>(i)].name = "worker-" + std::to_string(i + 1);
+    members[static_cast<std::size_t>(i)].process.identity.pid = 100 + i;
+  }
+  return members;
+}
+
+TEST(Choice, TheSameSeedChoosesTheSame) {
+  const auto members = ten_members();
+  for (std::uint64_t seed = 0; seed < 50; ++seed) {
+    const auto first = choose(members, 3, true, seed);
+    const auto second = choose(members, 3, true, seed);
+    ASSERT_EQ(first.size(), 3u);
+    std::set<pid_t> different;
+    for (std::size_t i = 0; i < 3; ++i) {
+      EXPECT_EQ(first[i].name, second[i].name);
+      different.insert(first[i].process.identity.pid);
+    }
+    EXPECT_EQ(different.size(), 3u);
+  }
+}
+
+TEST(Choice, EveryMemberHasItsChance) {
+  std::vector<int> chosen(10);
+  for (std::uint64_t seed = 0; seed < 2000; ++seed)
+    ++chosen[static_cast<std::size_t>(choose(ten_members(), 1, true, seed)[0].process.identity.pid - 100)];
+  for (const int count : chosen) EXPECT_NEAR(count, 200, 75);  // five standard deviations
+}
+
+TEST(Choice, WithoutChanceTheOldestAreTaken) {
+  const auto oldest = choose(ten_members(), 2, false, 99);
+  ASSERT_EQ(oldest.size(), 2u);
+  EXPECT_EQ(oldest[0].name, "worker-1");
+  EXPECT_EQ(oldest[1].name, "worker-2");
+  EXPECT_EQ(choose(ten_members(), 50, true, 1).size(), 10u);
+}
+
+TEST(Kinds, EveryDescriptorIsComplete) {
+  ASSERT_EQ(all_kinds().size(), fault_kinds().size());
+  std::set<std::string_view> names;
+  for (const FaultKind* kind : all_kinds()) {
+    const auto& descriptor = *kind->descriptor;
+    EXPECT_TRUE(names.insert(descriptor.name).second);
+    EXPECT_EQ(find_kind(descriptor.name), kind);
+    for (const std::string_view text : {descriptor.summary, descriptor.effect, descriptor.revert,
+                                        descriptor.proof, descriptor.example})
+      EXPECT_FALSE(text.empty()) << descriptor.name;
+    EXPECT_FALSE(descriptor.mechanisms.empty());
+    for (const auto& parameter : descriptor.parameters) EXPECT_FALSE(parameter.summary.empty());
+    EXPECT_TRUE(kind->describe && kind->bind && kind->create && kind->rehearse);
+  }
+  EXPECT_EQ(find_kind("process.kil"), nullptr);
+}
+
+TEST(Kinds, DescribeSaysChangeAndRevertAndHoldsNoPid) {
+  model::SystemMap map;
+  map.directory = "/srv";
+  model::FaultSpecification fault;
+  fault.name = "outage";
+  fault.kind = find_kind("process.kill")->descriptor;
+  fault.parameters = model::Parameters{Json{{"service", "worker"},
+                                            {"count", 2},
+                                            {"random", true},
+                                            {"signal", "SIGKILL"},
+                                            {"restore", "await"},
+                                            {"limit", 30'000'000'000}}};
+  const auto planned = describe(map, fault);
+  EXPECT_EQ(planned.target, "2 members of service worker, chosen by seed");
+  EXPECT_EQ(planned.processes_max, 2);
+  EXPECT_EQ(planned.lifetime, model::LifetimeClass::kOneWay);
+  ASSERT_EQ(planned.changes.size(), 1u);
+  EXPECT_NE(planned.changes[0].change.find("SIGKILL"), std::string::npos);
+  EXPECT_NE(planned.changes[0].revert.find("supervisor"), std::string::npos);
+}
+
+TEST(Bindings, ABrokenBindingIsRefusedByEveryKind) {
+  for (const FaultKind* kind : all_kinds()) {
+    model::FaultBinding binding;
+    binding.kind = kind->descriptor->name;
+    binding.mechanism = "magic";
+    // No context is needed to refuse.
+    struct NoContext final : FaultContext {
+      base::Status note(const Json&) override { return {}; }
+      const host::Host& host() override { return host::real_host(); }
+      Programs& programs() override { std::abort(); }
+      base::LeaseId lease() const override { return {}; }
+    } context;
+    const auto fault = kind->create(binding, context);
+    EXPECT_FALSE(fault.ok()) << binding.kind;
+  }
+}
+
+TEST(Rules, RoundTripAndNeverMatchEverything) {
+  PacketRule rule;
+  rule.chain = PacketRule::Chain::kMark;
+  rule.action = PacketRule::Action::kMark;
+  rule.protocol = PacketRule::Protocol::kUdp;
+  rule.destination = PacketEndpoint::parse("::1", 53).value();
+  rule.user = 1000;
+  rule.group = PacketRule::Group{.id = 99, .level = 2};
+  rule.off_host = true;
+  EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
+  rule.destination.reset();
+  EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  EXPECT_EQ(PacketEndpoint::parse("127.0.0.1", 80)->text(), "127.0.0.1:80");
+  EXPECT_EQ(PacketEndpoint::parse("::1", 80)->text(), "[::1]:80");
+  EXPECT_TRUE(PacketEndpoint::parse("0.0.0.0", 80)->address.empty());
+  EXPECT_FALSE(PacketEndpoint::parse("localhost", 80).ok());
+}
+
+TEST(Services, RoundTripThroughABinding) {
+  model::Service service;
+  service.name = "db";
+  service.kind = "postgres";
+  service.process.exe = "postgres";
+  service.listens = model::ListenAddress{.address = "127.0.0.1", .port = 5432};
+  service.start = {"./up", "db", "{member}"};
+  service.expected_members = 2;
+  service.members = {{.name = "primary", .role = "leader", .listens = service.listens, .start = {"x"}}};
+  const auto copy = service_from_json(to_json(service)).value();
+  EXPECT_EQ(copy.name, service.name);
+  EXPECT_EQ(copy.listens->port, 5432);
+  EXPECT_EQ(copy.start, service.start);
+  ASSERT_EQ(copy.members.size(), 1u);
+  EXPECT_EQ(copy.members[0].role, "leader");
+  EXPECT_FALSE(service_from_json(Json::object()).ok());
+}
+
+}  // namespace
+}  // namespace squall::inject
