@@ -143,8 +143,10 @@ std::optional<Graph> graph_of(const Contents& contents, const judge::PredictionR
     graph.dimension = expression->dimension;
     add_windows(graph, contents, evaluator, *expression, window);
   }
-  const bool any = std::any_of(graph.points.begin(), graph.points.end(),
-                               [](const GraphPoint& point) { return !std::isnan(point.value); });
+  // A count that stayed at nothing has nothing to show either.
+  const bool any = std::any_of(graph.points.begin(), graph.points.end(), [&](const auto& point) {
+    return !std::isnan(point.value) && (graph.comparable || graph.steps || point.value != 0);
+  });
   if (!any) return std::nullopt;
   return graph;
 }

@@ -107,7 +107,10 @@ void add_result_facts(Markup& out, const Contents& contents,
   add_fact(out, "Method", result.method);
   if (result.first_violation)
     add_fact(out, "First violated", contents.offset(*result.first_violation));
-  if (result.returned) add_fact(out, "Back for good", contents.offset(*result.returned));
+  if (result.returned) {
+    add_fact(out, result.first_violation ? "Back for good" : "Holds from",
+             contents.offset(*result.returned));
+  }
   out.close();
 }
 
@@ -154,7 +157,7 @@ void add_predictions(Markup& out, const Contents& contents) {
   if (results.empty()) {
     out.element("p", "None was judged.");
   } else {
-    out.open("div", {{"class", "card scroll"}});
+    out.open("div", {{"class", "card scroll"}, {"tabindex", "0"}});
     out.open("table");
     add_table_head(out, {"Verdict", "Prediction", "Claim", "Observed"});
     out.open("tbody");

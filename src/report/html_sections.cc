@@ -21,7 +21,8 @@ void open_section(Markup& out, std::string_view id, std::string_view heading) {
 }
 
 void open_table(Markup& out, std::initializer_list<std::string_view> columns) {
-  out.open("div", {{"class", "card scroll"}});
+  // Reachable by keyboard, because it scrolls on narrow screens.
+  out.open("div", {{"class", "card scroll"}, {"tabindex", "0"}});
   out.open("table");
   add_table_head(out, columns);
   out.open("tbody");

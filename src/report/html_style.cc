@@ -58,7 +58,7 @@ font-weight:600;white-space:nowrap}
 .card{margin:0 0 1.1rem;padding:1.1rem 1.25rem;background:var(--card);border:1px solid var(--line);border-radius:8px}
 .card>.top{display:flex;flex-wrap:wrap;align-items:baseline;gap:.4rem .9rem;margin-bottom:.35rem}
 .scroll{overflow-x:auto}
-table{border-collapse:collapse;width:100%;font-size:.9375rem;font-variant-numeric:tabular-nums}
+table{border-collapse:collapse;width:100%;min-width:36rem;font-size:.9375rem;font-variant-numeric:tabular-nums}
 caption{text-align:left;color:var(--soft);font-size:.875rem;padding-bottom:.35rem}
 th,td{padding:.45rem .75rem .45rem 0;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
 th{font-weight:600}
@@ -105,7 +105,7 @@ dl.tree dd{margin:0 0 .35rem 1rem}
 .key{display:flex;flex-wrap:wrap;gap:.25rem 1.1rem;margin:.25rem 0 0;padding:0;list-style:none;
 color:var(--soft);font-size:.8125rem}
 .key svg{width:22px;height:10px;margin-right:.35rem;vertical-align:middle}
-@media print{body{font-size:11pt}.card{break-inside:avoid}.scroll{overflow:visible}.graph{min-width:0}
+@media print{table{min-width:0}body{font-size:11pt}.card{break-inside:avoid}.scroll{overflow:visible}.graph{min-width:0}
 .skip{display:none}a{color:inherit}}
 )css";
 
