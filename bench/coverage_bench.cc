@@ -74,14 +74,16 @@ struct Tally {
     const double share = 100.0 * inside / trials;
     std::printf("%-12s %4.2f  %6.2f %%  %5.2f %%  %5.2f %%   %6.2f %%  %s\n", what, rho, share,
                 100.0 * above / trials, 100.0 * below / trials, 100 * width / trials,
-                share >= 93 && share <= 97 ? "in the bar" : "OUTSIDE 93 to 97 %");
+                rho > 0.8                    ? "(no bar)"
+                : share >= 93 && share <= 97 ? "in the bar"
+                                             : "OUTSIDE 93 to 97 %");
   }
 };
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const int trials = argc > 1 ? std::atoi(argv[1]) : 4000;
+  const int trials = argc > 1 ? std::atoi(argv[1]) : 6000;
   std::printf("coverage of 95 %% intervals, %d trials a row, n = %d in %d buckets\n", trials,
               kBuckets * kPerBucket, kBuckets);
   std::printf("%-12s %4s  %8s  %7s  %7s   %8s\n", "what", "rho", "inside", "above", "below",

@@ -21,7 +21,7 @@ constexpr double kNormalCritical = 1.959963984540054;
 // Few enough that a batch outlasts the memory of the system, many enough that their variance is
 // known and that an outage of a second does not fill one batch alone. Chosen by simulation
 // (bench/coverage_bench.cc).
-constexpr std::size_t kMostBatches = 32;
+constexpr std::size_t kMostBatches = 28;
 constexpr std::size_t kFewestBatches = 8;
 constexpr std::size_t kUnitsInBatch = 5;
 

@@ -33,7 +33,7 @@ struct Worth {
 };
 
 // `mean` and `variance` are those of the single values; `units` are in time order and cover the
-// stretch evenly. Variance of the total by successive differences of up to 32 batches (von Neumann
+// stretch evenly. Variance of the total by successive differences of up to 28 batches (von Neumann
 // 1941; Wolter 1984), made an effective number as by Korn and Graubard (1998).
 Worth worth_of(std::span<const Unit> units, double mean, double variance);
 
