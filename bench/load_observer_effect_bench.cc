@@ -1,6 +1,6 @@
-// What observing costs the target: the p99 of nginx under a fixed load, with nothing but that load and
-// with all that a run adds (gauge probes, the watch over services and their logs), in paired rounds
-// whose order alternates.
+// What observing costs the target: the p99 of nginx under a fixed load, with nothing but that load
+// and with all that a run adds (gauge probes, the watch over services and their logs), in paired
+// rounds whose order alternates.
 //   load_observer_effect_bench [pairs=20] [seconds=4] [rate=1000]
 
 #include <fmt/format.h>
@@ -36,7 +36,8 @@ struct Bench {
         "  cache: {{ listens: \"{2}\" }}\n"
         "probes:\n"
         "  load: {{ http: {{ url: \"{3}\", rate: {4}/s, always: true }} }}\n"
-        "  keys: {{ redis: {{ address: \"{2}\", command: [DBSIZE], every: 500ms, always: {5} }} }}\n"
+        "  keys: {{ redis: {{ address: \"{2}\", command: [DBSIZE], every: 500ms, always: {5} }} "
+        "}}\n"
         "  port: {{ tcp: {{ address: \"127.0.0.1:{0}\", every: 1s, always: {5} }} }}\n"
         "  errors: {{ log: {{ file: {1}/error.log, contains: error, always: {5} }} }}\n"
         "  pool: {{ process: {{ service: web, every: 1s, always: {5} }} }}\n",
@@ -104,9 +105,10 @@ int main_of(int pairs, int seconds, int rate) {
   const double half = kStudent19 * std::sqrt(squares / (pairs - 1) / pairs);
   const double low = (std::exp(mean - half) - 1) * 100;
   const double high = (std::exp(mean + half) - 1) * 100;
-  bench::report("observer effect on the target's p99",
-                fmt::format("{:+.1f} % ({:+.1f} to {:+.1f})", (std::exp(mean) - 1) * 100, low, high),
-                "2 %", (std::exp(mean) - 1) * 100 <= 2);
+  bench::report(
+      "observer effect on the target's p99",
+      fmt::format("{:+.1f} % ({:+.1f} to {:+.1f})", (std::exp(mean) - 1) * 100, low, high), "2 %",
+      (std::exp(mean) - 1) * 100 <= 2);
   return 0;
 }
 

@@ -1,6 +1,6 @@
-// The http probe at a fixed rate against nginx, beside h2load --rps at the same rate: processor time
-// for each request and the lag of the schedule. Then its histogram against ground truth: a server
-// with known delays, and one that stalls for a second.
+// The http probe at a fixed rate against nginx, beside h2load --rps at the same rate: processor
+// time for each request and the lag of the schedule. Then its histogram against ground truth: a
+// server with known delays, and one that stalls for a second.
 //   load_probe_bench [rate=10000] [seconds=10] [rounds=3]
 
 #include <fmt/format.h>
@@ -53,17 +53,19 @@ model::SystemMap map_with(const std::string& http) {
 Run run_probe(const std::string& http, double seconds) {
   const model::SystemMap map = map_with(http);
   const test::TemporaryDirectory directory;
-  auto writer = evidence::RecordWriter::create(directory.path() + "/run.squall", {}, 1 << 20).value();
+  auto writer =
+      evidence::RecordWriter::create(directory.path() + "/run.squall", {}, 1 << 20).value();
   evidence::Recorder recorder(*writer, nullptr);
-  auto probe = make_probe(map.probes.front(),
-                          ProbeContext{.clock = base::real_clock(),
-                                       .recorder = recorder,
-                                       .host = host::real_host(),
-                                       .map = map,
-                                       .slices = {{.id = "load", .probe = "load", .where = nullptr}},
-                                       .seed = 1,
-                                       .run = "bench"})
-                   .value();
+  auto probe =
+      make_probe(map.probes.front(),
+                 ProbeContext{.clock = base::real_clock(),
+                              .recorder = recorder,
+                              .host = host::real_host(),
+                              .map = map,
+                              .slices = {{.id = "load", .probe = "load", .where = nullptr}},
+                              .seed = 1,
+                              .run = "bench"})
+          .value();
   if (!probe->prepare().ok()) std::exit(1);
   const double before = processor_seconds(RUSAGE_SELF);
   const base::Instant start = base::BootClock::now();
@@ -90,10 +92,10 @@ double run_h2load(const test::NginxServer& server, int rate, int seconds) {
   const double before = processor_seconds(RUSAGE_CHILDREN);
   const test::TemporaryDirectory directory;
   const std::string log = directory.path() + "/h2load.log";
-  test::ServerProcess h2load({"h2load", "--h1", "-c", std::to_string(kClients), "--rps",
-                              std::to_string(rate / kClients), "-D", std::to_string(seconds),
-                              server.url()},
-                             log);
+  test::ServerProcess h2load(
+      {"h2load", "--h1", "-c", std::to_string(kClients), "--rps", std::to_string(rate / kClients),
+       "-D", std::to_string(seconds), server.url()},
+      log);
   if (h2load.wait() != 0) {
     std::fprintf(stderr, "h2load failed: %s\n", test::read_text(log).c_str());
     return 0;
@@ -105,7 +107,9 @@ double run_h2load(const test::NginxServer& server, int rate, int seconds) {
   return requests > 0 ? used * 1e6 / requests : 0;
 }
 
-double milliseconds(base::Duration duration) { return base::to_seconds(duration) * 1e3; }
+double milliseconds(base::Duration duration) {
+  return base::to_seconds(duration) * 1e3;
+}
 
 void cost(int rate, int seconds, int rounds) {
   const test::NginxServer server;
@@ -128,10 +132,10 @@ void cost(int rate, int seconds, int rounds) {
                 fmt::format("{:.1f} / {:.1f} us = {:.2f} x", bench::median(ours),
                             bench::median(theirs), ratio),
                 "at most 1.3 x", ratio <= 1.3);
-  bench::report("load probe: lag of the schedule, p99",
-                fmt::format("{:.2f} ms, {} failed, {} dropped", bench::median(lags), failed,
-                            dropped),
-                "1 ms", bench::median(lags) <= 1 && failed == 0);
+  bench::report(
+      "load probe: lag of the schedule, p99",
+      fmt::format("{:.2f} ms, {} failed, {} dropped", bench::median(lags), failed, dropped), "1 ms",
+      bench::median(lags) <= 1 && failed == 0);
 }
 
 // Differences within 1 % and 100 us count as equal.

@@ -1,5 +1,5 @@
-// The parser of HTTP responses on any bytes, whole and cut in two: it never crashes, keeps its limits,
-// and gives the same answer however the bytes arrive.
+// The parser of HTTP responses on any bytes, whole and cut in two: it never crashes, keeps its
+// limits, and gives the same answer however the bytes arrive.
 
 #include <algorithm>
 #include <cstddef>
@@ -43,8 +43,8 @@ void read(Whole& whole, std::string_view first, std::string_view second,
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   if (size < 3) return 0;
-  const auto request = (data[0] & 1) != 0 ? HttpResponseParser::Request::kHead
-                                          : HttpResponseParser::Request::kOther;
+  const auto request =
+      (data[0] & 1) != 0 ? HttpResponseParser::Request::kHead : HttpResponseParser::Request::kOther;
   const std::size_t cut = (static_cast<std::size_t>(data[1]) << 8 | data[2]) % (size - 2);
   const std::string_view bytes(reinterpret_cast<const char*>(data) + 3, size - 3);
   Whole once;

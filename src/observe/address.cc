@@ -36,10 +36,10 @@ base::Result<SocketAddresses> look_up(const std::string& host, std::uint16_t por
   const std::string service = std::to_string(port);
   const int error = getaddrinfo(host.c_str(), service.c_str(), &hints, &list);
   if (error != 0) {
-    return base::Error{.code = base::ErrorCode::kUnavailable,
-                       .message = fmt::format("the name {} cannot be resolved: {}", host,
-                                              gai_strerror(error)),
-                       .hint = "check the name in the system map, or write the IP address"};
+    return base::Error{
+        .code = base::ErrorCode::kUnavailable,
+        .message = fmt::format("the name {} cannot be resolved: {}", host, gai_strerror(error)),
+        .hint = "check the name in the system map, or write the IP address"};
   }
   SocketAddresses addresses;
   for (const addrinfo* entry = list; entry != nullptr; entry = entry->ai_next) {
@@ -164,13 +164,16 @@ std::optional<PendingConnect> start_connect(const SocketAddress& address, Connec
   return pending;
 }
 
-WaitInterruption::WaitInterruption(const base::WakeUp& wake_up) { interruption = wake_up.fd(); }
-WaitInterruption::~WaitInterruption() { interruption = -1; }
+WaitInterruption::WaitInterruption(const base::WakeUp& wake_up) {
+  interruption = wake_up.fd();
+}
+WaitInterruption::~WaitInterruption() {
+  interruption = -1;
+}
 
 bool wait_ready(int fd, short events, base::Instant deadline) {
   while (true) {
-    const base::Duration left =
-        std::max(base::Duration::zero(), deadline - base::BootClock::now());
+    const base::Duration left = std::max(base::Duration::zero(), deadline - base::BootClock::now());
     timespec timeout{.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000),
                      .tv_nsec = static_cast<long>(left.count() % 1'000'000'000)};
     std::array<pollfd, 2> entries = {{{.fd = fd, .events = events, .revents = 0},
@@ -199,10 +202,10 @@ base::Result<base::UniqueFd> connect_within(const Resolver& resolver, base::Inst
     }
     if (pending->in_progress) {
       if (!wait_ready(pending->fd.get(), POLLOUT, deadline)) {
-        return base::Error{.code = base::ErrorCode::kTimeout,
-                           .message = fmt::format("{} did not accept a connection in time",
-                                                  resolver.text()),
-                           .hint = "check that it runs and that no firewall drops the packets"};
+        return base::Error{
+            .code = base::ErrorCode::kTimeout,
+            .message = fmt::format("{} did not accept a connection in time", resolver.text()),
+            .hint = "check that it runs and that no firewall drops the packets"};
       }
       socklen_t length = sizeof last_error;
       getsockopt(pending->fd.get(), SOL_SOCKET, SO_ERROR, &last_error, &length);
@@ -231,7 +234,8 @@ base::Status send_all(int fd, std::string_view bytes, base::Instant deadline) {
     }
     if (!wait_ready(fd, POLLOUT, deadline)) {
       return base::Error{.code = base::ErrorCode::kTimeout,
-                         .message = "the peer did not take the request in time", .hint = {}};
+                         .message = "the peer did not take the request in time",
+                         .hint = {}};
     }
   }
   return {};
@@ -249,8 +253,8 @@ base::Result<std::size_t> receive_some(int fd, char* buffer, std::size_t size,
       return error;
     }
     if (!wait_ready(fd, POLLIN, deadline)) {
-      return base::Error{.code = base::ErrorCode::kTimeout,
-                         .message = "no answer in time", .hint = {}};
+      return base::Error{
+          .code = base::ErrorCode::kTimeout, .message = "no answer in time", .hint = {}};
     }
   }
 }

@@ -55,8 +55,8 @@ class Resolver {
   std::shared_ptr<State> state_;
 };
 
-// A non-blocking, close-on-exec TCP socket without Nagle's delay on which connect() has been called.
-// `in_progress` tells whether it still has to become writable.
+// A non-blocking, close-on-exec TCP socket without Nagle's delay on which connect() has been
+// called. `in_progress` tells whether it still has to become writable.
 struct PendingConnect {
   base::UniqueFd fd;
   bool in_progress = false;
@@ -73,8 +73,8 @@ std::optional<PendingConnect> start_connect(const SocketAddress& address, Connec
 // `deadline` passes, kUnavailable when all refuse.
 base::Result<base::UniqueFd> connect_within(const Resolver& resolver, base::Instant deadline);
 
-// While it lives, every wait_ready() of the calling thread ends, as if its deadline had passed, when
-// `wake_up` is signalled: so a run can end while a question is still open.
+// While it lives, every wait_ready() of the calling thread ends, as if its deadline had passed,
+// when `wake_up` is signalled: so a run can end while a question is still open.
 class WaitInterruption {
  public:
   explicit WaitInterruption(const base::WakeUp& wake_up);

@@ -40,8 +40,9 @@ base::Status HttpClient::await(IoState state, base::Instant deadline) {
       return base::Error{.code = base::ErrorCode::kUnavailable,
                          .message = fmt::format("TLS with {} failed: {}", resolver_.text(),
                                                 transport_.tls_failure()),
-                         .hint = "name the certificate authority with tls.ca_file, or, where that "
-                                 "is meant, turn the check off with tls.verify: false"};
+                         .hint =
+                             "name the certificate authority with tls.ca_file, or, where that "
+                             "is meant, turn the check off with tls.verify: false"};
     default:
       return lost(resolver_);
   }

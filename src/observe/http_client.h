@@ -13,8 +13,8 @@
 
 namespace squall::observe {
 
-// Keeps one connection alive. Not thread-safe; the calling thread must have SIGPIPE blocked when TLS
-// is used.
+// Keeps one connection alive. Not thread-safe; the calling thread must have SIGPIPE blocked when
+// TLS is used.
 class HttpClient {
  public:
   // `resolver` must be resolved and outlive the client.

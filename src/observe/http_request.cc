@@ -14,9 +14,8 @@ namespace squall::observe {
 namespace {
 
 base::Error bad(std::string message, std::string hint) {
-  return base::Error{.code = base::ErrorCode::kBadFile,
-                     .message = std::move(message),
-                     .hint = std::move(hint)};
+  return base::Error{
+      .code = base::ErrorCode::kBadFile, .message = std::move(message), .hint = std::move(hint)};
 }
 
 bool is_token(std::string_view text) {
@@ -163,9 +162,8 @@ base::Result<HttpRequestTemplate> HttpRequestTemplate::make(const RequestOptions
     SQUALL_TRY(check_header(name, value));
     bytes += fmt::format("{}: {}\r\n", name, fill(value));
   }
-  const bool carries_body =
-      !body.empty() || options.method == "POST" || options.method == "PUT" ||
-      options.method == "PATCH";
+  const bool carries_body = !body.empty() || options.method == "POST" || options.method == "PUT" ||
+                            options.method == "PATCH";
   if (carries_body) {
     if (!body.empty() && !options.content_type.empty() &&
         !has_header(options.headers, "content-type")) {
@@ -203,8 +201,8 @@ std::string_view HttpRequestTemplate::render(std::uint64_t sequence) {
 base::Status put_sequence_placeholder(base::Json& body, std::string_view path) {
   SQUALL_ASSIGN(const base::JsonPath parsed, base::JsonPath::parse(path));
   if (base::Json* place = parsed.find(body)) {
-    if (!place->is_string() || place->get<std::string>().find(kSequencePlaceholder) ==
-                                   std::string::npos) {
+    if (!place->is_string() ||
+        place->get<std::string>().find(kSequencePlaceholder) == std::string::npos) {
       *place = std::string(kSequencePlaceholder);
     }
     return {};

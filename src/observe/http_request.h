@@ -1,6 +1,6 @@
 #pragma once
-// What an http probe sends: a URL taken apart, and a request that is rendered once and in which only
-// the sequence number changes afterwards.
+// What an http probe sends: a URL taken apart, and a request that is rendered once and in which
+// only the sequence number changes afterwards.
 
 #include <cstdint>
 #include <string>
@@ -15,7 +15,7 @@ namespace squall::observe {
 
 struct Url {
   bool tls = false;
-  std::string host;       // without the brackets of IPv6
+  std::string host;  // without the brackets of IPv6
   std::uint16_t port = 0;
   std::string target;     // path and query, at least "/"
   std::string authority;  // for the Host header
@@ -25,8 +25,8 @@ base::Result<Url> parse_url(std::string_view text);
 
 using HttpHeaders = std::vector<std::pair<std::string, std::string>>;
 
-// "Name: value" lines, for secrets that must not stand in the system map. Empty lines and lines that
-// start with # are skipped.
+// "Name: value" lines, for secrets that must not stand in the system map. Empty lines and lines
+// that start with # are skipped.
 base::Result<HttpHeaders> read_headers_file(const std::string& path);
 // Refuses names and values that could change the request's framing.
 base::Status check_header(const std::string& name, const std::string& value);

@@ -8,7 +8,9 @@
 namespace squall::observe {
 namespace {
 
-char lower(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
 bool is_token_character(char c) {
   if ((c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z')) return true;
@@ -34,8 +36,8 @@ std::string_view last_of_list(std::string_view list) {
 }  // namespace
 
 bool equals_ignoring_case(std::string_view a, std::string_view b) {
-  return a.size() == b.size() &&
-         std::equal(a.begin(), a.end(), b.begin(), [](char x, char y) { return lower(x) == lower(y); });
+  return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin(),
+                                            [](char x, char y) { return lower(x) == lower(y); });
 }
 
 void HttpResponseParser::start(Request request) {
@@ -107,7 +109,8 @@ std::size_t HttpResponseParser::feed(std::string_view bytes) {
 }
 
 bool HttpResponseParser::end_of_stream() {
-  if (state_ == ResponseState::kMore && part_ == Part::kBodyToEnd) state_ = ResponseState::kComplete;
+  if (state_ == ResponseState::kMore && part_ == Part::kBodyToEnd)
+    state_ = ResponseState::kComplete;
   return state_ == ResponseState::kComplete;
 }
 

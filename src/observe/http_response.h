@@ -11,7 +11,7 @@
 namespace squall::observe {
 
 enum class ResponseState {
-  kMore,       // needs more bytes
+  kMore,  // needs more bytes
   kComplete,
   kMalformed,  // not HTTP/1.x
   kTooLarge,   // head or body above the limit
@@ -19,7 +19,7 @@ enum class ResponseState {
 
 class HttpResponseParser {
  public:
-  enum class Body { kCount, kKeep };  // kCount: the bytes are counted and dropped
+  enum class Body { kCount, kKeep };                    // kCount: the bytes are counted and dropped
   static constexpr std::size_t kHeadLimit = 64 * 1024;  // bytes, interim (1xx) answers included
 
   HttpResponseParser(Body body, std::uint64_t body_limit) : body_mode_(body), limit_(body_limit) {}
@@ -41,12 +41,20 @@ class HttpResponseParser {
   bool reusable() const { return reusable_; }  // the connection may carry another request
   std::uint64_t body_size() const { return body_size_; }
   std::string_view body() const { return body_; }  // empty with Body::kCount
-  // Names compare without regard to case. Repeated fields are joined by ", " (RFC 9110 section 5.3).
+  // Names compare without regard to case. Repeated fields are joined by ", " (RFC 9110
+  // section 5.3).
   std::optional<std::string> header(std::string_view name) const;
 
  private:
   enum class Part {
-    kStatusLine, kHeaders, kFixedBody, kBodyToEnd, kChunkSize, kChunkData, kChunkEnd, kTrailers
+    kStatusLine,
+    kHeaders,
+    kFixedBody,
+    kBodyToEnd,
+    kChunkSize,
+    kChunkData,
+    kChunkEnd,
+    kTrailers
   };
   // Moves `bytes` past the next line feed. False: no whole line yet (the part is kept).
   bool take_line(std::string_view& bytes, std::string_view& line);

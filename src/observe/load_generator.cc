@@ -45,7 +45,7 @@ struct Connection {
   bool took_bytes = false;
   bool reused = false;
   bool tainted = false;  // must not carry another request
-  std::string unsent;  // what the kernel has not taken yet
+  std::string unsent;    // what the kernel has not taken yet
   std::size_t addresses_tried = 0;
   Instant idle_since;
   Connection* previous = nullptr;
@@ -82,7 +82,8 @@ struct ConnectionList {
 
 class EpollLoadGenerator final : public LoadGenerator {
  public:
-  EpollLoadGenerator(LoadOptions options, LoadSink& sink, base::UniqueFd epoll, base::WakeUp wake_up)
+  EpollLoadGenerator(LoadOptions options, LoadSink& sink, base::UniqueFd epoll,
+                     base::WakeUp wake_up)
       : options_(std::move(options)),
         sink_(sink),
         epoll_(std::move(epoll)),
@@ -313,7 +314,8 @@ void EpollLoadGenerator::receive(Connection* c, Peer peer) {
       case ResponseState::kComplete: {
         // Bytes beyond the response answer nothing that we asked; with a full buffer there may be
         // some that we have not seen.
-        c->tainted = used != result.bytes || result.bytes == kReceiveBuffer || peer == Peer::kHungUp;
+        c->tainted =
+            used != result.bytes || result.bytes == kReceiveBuffer || peer == Peer::kHungUp;
         return finish(c, Outcome::kOk);
       }
       case ResponseState::kMore:
@@ -342,7 +344,8 @@ void EpollLoadGenerator::finish(Connection* c, Outcome outcome) {
                     .sequence = c->sequence,
                     .response = outcome == Outcome::kOk ? &c->parser : nullptr};
   sink_.completed(exchange);
-  if (outcome != Outcome::kOk || c->tainted || !c->parser.reusable() || !drained(c)) return close(c);
+  if (outcome != Outcome::kOk || c->tainted || !c->parser.reusable() || !drained(c))
+    return close(c);
   c->phase = Connection::Phase::kIdle;
   c->idle_since = exchange.done;
   idle_.push_front(c);
@@ -407,8 +410,7 @@ void EpollLoadGenerator::handle(const epoll_event& event) {
   const auto index = static_cast<std::uint32_t>(event.data.u64);
   Connection* c = connections_[index].get();
   if (c->generation != static_cast<std::uint32_t>(event.data.u64 >> 32)) return;
-  const Peer peer =
-      (event.events & (EPOLLRDHUP | EPOLLHUP)) != 0 ? Peer::kHungUp : Peer::kThere;
+  const Peer peer = (event.events & (EPOLLRDHUP | EPOLLHUP)) != 0 ? Peer::kHungUp : Peer::kThere;
   switch (c->phase) {
     case Connection::Phase::kFree:
       return;

@@ -4,9 +4,9 @@
 // Requests are sent when the schedule says so, whether or not earlier ones were answered, up to a
 // limit of requests in flight; beyond it they are counted as dropped and never sent late in secret.
 // Each answer carries three times: intended, sent, done. A request is sent at most once, with one
-// exception: when the kernel refuses the very first byte because an idle connection had been closed,
-// the request goes out on a new connection, since nothing of it was sent. After a timeout the
-// connection is closed, so that a late answer can never be taken for the next one's.
+// exception: when the kernel refuses the very first byte because an idle connection had been
+// closed, the request goes out on a new connection, since nothing of it was sent. After a timeout
+// the connection is closed, so that a late answer can never be taken for the next one's.
 
 #include <cstdint>
 #include <memory>
@@ -49,12 +49,12 @@ class LoadSink {
 
 struct LoadOptions {
   const base::Clock& clock;
-  Resolver& resolver;  // resolved
+  Resolver& resolver;               // resolved
   std::shared_ptr<TlsContext> tls;  // null: plain
   HttpRequestTemplate request;
   ArrivalSchedule schedule;
-  base::Instant start;               // the schedule's offset 0
-  base::Duration timeout{};          // counts from the intended time
+  base::Instant start;       // the schedule's offset 0
+  base::Duration timeout{};  // counts from the intended time
   int in_flight = 1;
   HttpResponseParser::Body body = HttpResponseParser::Body::kCount;
   std::uint64_t response_limit = 0;  // bytes of body

@@ -9,7 +9,9 @@
 
 namespace squall::observe {
 
-void LogTail::start() { open(Place::kEnd); }
+void LogTail::start() {
+  open(Place::kEnd);
+}
 
 void LogTail::open(Place place) {
   partial_.clear();
@@ -28,7 +30,8 @@ void LogTail::open(Place place) {
 
 bool LogTail::rotated() const {
   struct stat status {};
-  if (::stat(path_.c_str(), &status) != 0) return false;  // moved away; the new one is not there yet
+  if (::stat(path_.c_str(), &status) != 0)
+    return false;  // moved away; the new one is not there yet
   return status.st_dev != device_ || status.st_ino != inode_;
 }
 
@@ -36,7 +39,8 @@ void LogTail::take(std::string_view bytes, const std::function<void(std::string_
   while (!bytes.empty()) {
     const std::size_t end = bytes.find('\n');
     const std::string_view piece = bytes.substr(0, end);
-    if (!overlong_) partial_.append(piece.substr(0, kLineMax - std::min(kLineMax, partial_.size())));
+    if (!overlong_)
+      partial_.append(piece.substr(0, kLineMax - std::min(kLineMax, partial_.size())));
     if (partial_.size() >= kLineMax) overlong_ = true;
     if (end == std::string_view::npos) return;
     std::string_view line = partial_;

@@ -44,8 +44,7 @@ bool MemberTracker::knows(const base::ProcessIdentity& identity) const {
                      [&](const Known& known) { return known.identity == identity; });
 }
 
-void MemberTracker::lose(std::size_t index, base::Instant now,
-                         std::vector<MemberChange>& changes) {
+void MemberTracker::lose(std::size_t index, base::Instant now, std::vector<MemberChange>& changes) {
   const Known gone = members_[index];
   members_.erase(members_.begin() + static_cast<std::ptrdiff_t>(index));
   missing_.push_back({.member = gone.member, .pid = gone.identity.pid, .since = now});
@@ -58,7 +57,8 @@ void MemberTracker::join(const host::Member& member, base::Instant now,
   members_.push_back({.identity = member.process.identity, .member = member.name});
   if (!looked_) return;
   std::erase_if(missing_, [now](const Missing& m) { return now - m.since > kReplacementMax; });
-  MemberChange change{.kind = MemberChange::Kind::kJoined, .member = member.name,
+  MemberChange change{.kind = MemberChange::Kind::kJoined,
+                      .member = member.name,
                       .pid = member.process.identity.pid};
   if (!missing_.empty()) {
     // The one of the same name, else whoever went first.

@@ -45,7 +45,7 @@ class MemberTracker {
  private:
   struct Known {
     base::ProcessIdentity identity;
-    std::string member;  // empty for descendants
+    std::string member;             // empty for descendants
     double processor_seconds = -1;  // at the last sample; -1: not sampled yet
   };
   struct Missing {

@@ -23,8 +23,8 @@ std::optional<double> value_of_text(std::string_view text) {
 std::optional<double> first_number_in(std::string_view text) {
   for (std::size_t i = 0; i < text.size(); ++i) {
     const bool digit = text[i] >= '0' && text[i] <= '9';
-    const bool sign = text[i] == '-' && i + 1 < text.size() && text[i + 1] >= '0' &&
-                      text[i + 1] <= '9';
+    const bool sign =
+        text[i] == '-' && i + 1 < text.size() && text[i + 1] >= '0' && text[i + 1] <= '9';
     if (!digit && !sign) continue;
     double value = 0;
     const auto [end, error] = std::from_chars(text.data() + i, text.data() + text.size(), value);

@@ -160,19 +160,19 @@ base::Status RealObserver::make_probes() {
   }
   for (const model::ProbeSpecification& specification : options_.map.probes) {
     if (!wanted(specification, sources)) continue;
-    auto probe = make_probe(specification, ProbeContext{.clock = options_.clock,
-                                                        .recorder = options_.recorder,
-                                                        .host = options_.host,
-                                                        .map = options_.map,
-                                                        .slices = slices_for(specification.name),
-                                                        .seed = seed_for(options_.seed,
-                                                                         specification.name),
-                                                        .run = options_.run});
+    auto probe =
+        make_probe(specification, ProbeContext{.clock = options_.clock,
+                                               .recorder = options_.recorder,
+                                               .host = options_.host,
+                                               .map = options_.map,
+                                               .slices = slices_for(specification.name),
+                                               .seed = seed_for(options_.seed, specification.name),
+                                               .run = options_.run});
     if (!probe.ok()) {
       return std::move(probe).error().within("setting up probe " + specification.name);
     }
-    probes_.push_back({.name = specification.name, .probe = std::move(probe).value(),
-                       .thread = std::nullopt});
+    probes_.push_back(
+        {.name = specification.name, .probe = std::move(probe).value(), .thread = std::nullopt});
   }
   return {};
 }
@@ -283,7 +283,9 @@ void RealObserver::stop_load() {
     if (!running.thread->end(running.probe->patience() + kGrace)) {
       running.probe->abandon();
       options_.recorder.add(evidence::Event{
-          .at = options_.clock.now(), .type = "probe.stuck", .subject = running.name,
+          .at = options_.clock.now(),
+          .type = "probe.stuck",
+          .subject = running.name,
           .text = fmt::format("probe {} did not end; it is left to itself", running.name),
           .details = {}});
       running.prepared = false;

@@ -31,8 +31,8 @@ struct ObserverOptions {
   std::string run;
 };
 
-// Runs exactly the probes that predictions read from, and those with `always: true`. Its methods are
-// called from one thread; only expect_changes() and load_health() may be called from any.
+// Runs exactly the probes that predictions read from, and those with `always: true`. Its methods
+// are called from one thread; only expect_changes() and load_health() may be called from any.
 class Observer {
  public:
   // Fails when a parameter makes no sense (a bad regular expression, an unreadable file); what is
@@ -45,9 +45,9 @@ class Observer {
   // Tells the watch that these processes are about to be killed or restarted by us, so that their
   // end is not called an unrelated restart.
   virtual void expect_changes(const std::string& service) = 0;
-  virtual void stop_load() = 0;      // ends load and gauges, waits for outstanding requests
+  virtual void stop_load() = 0;          // ends load and gauges, waits for outstanding requests
   virtual base::Status read_back() = 0;  // sequence-numbered writes
-  virtual void stop() = 0;           // ends everything; idempotent
+  virtual void stop() = 0;               // ends everything; idempotent
   virtual std::vector<LoadHealth> load_health() const = 0;
 };
 

@@ -117,8 +117,12 @@ struct PostgresClient::State {
 };
 
 PostgresClient::PostgresClient(std::unique_ptr<State> state) : state_(std::move(state)) {}
-PostgresClient::~PostgresClient() { close(); }
-bool PostgresClient::failed_connecting() const { return state_->failed_connecting; }
+PostgresClient::~PostgresClient() {
+  close();
+}
+bool PostgresClient::failed_connecting() const {
+  return state_->failed_connecting;
+}
 
 base::Result<std::unique_ptr<PostgresClient>> PostgresClient::create(std::string dsn) {
   if (!library().ok()) return library().error();
@@ -130,8 +134,9 @@ base::Result<std::unique_ptr<PostgresClient>> PostgresClient::create(std::string
   if (options == nullptr) {
     return base::Error{.code = base::ErrorCode::kBadFile,
                        .message = "the connection string is not one of PostgreSQL",
-                       .hint = "write host=127.0.0.1 port=5432 dbname=app user=probe, or a "
-                               "postgresql:// address"};
+                       .hint =
+                           "write host=127.0.0.1 port=5432 dbname=app user=probe, or a "
+                           "postgresql:// address"};
   }
   state->pq.free_parsed(options);
   state->dsn = std::move(dsn);
@@ -163,8 +168,8 @@ base::Status PostgresClient::State::connect(base::Instant deadline) {
 }
 
 base::Status PostgresClient::State::send(const std::string& query, base::Instant deadline) {
-  const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
-      deadline - base::BootClock::now());
+  const auto left =
+      std::chrono::duration_cast<std::chrono::milliseconds>(deadline - base::BootClock::now());
   // The server gives up a little before us, so that no query outlives its question.
   const std::string whole =
       fmt::format("BEGIN READ ONLY;SET LOCAL statement_timeout={};{}\n;COMMIT",

@@ -55,8 +55,12 @@ void ask_one(Shared& shared, HttpClient& client, std::size_t index) {
   const ReadBackOptions& options = shared.options;
   evidence::ReadBack& result = shared.results[index];
   result = {.sequence = options.sequences[index], .known = false, .found = 0};
-  RequestOptions request_options{.method = "GET", .url = shared.url, .headers = options.headers,
-                                 .body = {}, .content_type = {}, .sequence_prefix = {}};
+  RequestOptions request_options{.method = "GET",
+                                 .url = shared.url,
+                                 .headers = options.headers,
+                                 .body = {},
+                                 .content_type = {},
+                                 .sequence_prefix = {}};
   request_options.url.target =
       replace_sequence(shared.url.target, sequence_text(options.sequence_prefix, result.sequence));
   auto request = HttpRequestTemplate::make(request_options);
@@ -100,10 +104,12 @@ base::Result<std::vector<evidence::ReadBack>> read_back(const ReadBackOptions& o
   Resolver resolver(url.host, url.port);
   std::vector<evidence::ReadBack> results(options.sequences.size());
   SQUALL_TRY(resolver.resolve());
-  Shared shared{.options = options, .url = url, .resolver = resolver,
-                .deadline = base::BootClock::now() + options.longest, .results = results};
-  const std::size_t threads =
-      std::min<std::size_t>(kReadBackConcurrency, (results.size() + 7) / 8);
+  Shared shared{.options = options,
+                .url = url,
+                .resolver = resolver,
+                .deadline = base::BootClock::now() + options.longest,
+                .results = results};
+  const std::size_t threads = std::min<std::size_t>(kReadBackConcurrency, (results.size() + 7) / 8);
   std::vector<std::jthread> pool;
   for (std::size_t i = 1; i < threads; ++i) pool.emplace_back([&shared] { work(shared); });
   if (threads > 0) work(shared);

@@ -17,13 +17,13 @@ struct ReadBackOptions {
   std::string url;  // holds {sequence}
   HttpHeaders headers;
   std::shared_ptr<TlsContext> tls;
-  const Expectation& expectation;     // of an answer that says "it is there"
+  const Expectation& expectation;       // of an answer that says "it is there"
   std::optional<base::JsonPath> count;  // where the number of copies stands: a number or a list
   std::string sequence_prefix;
   std::vector<std::uint64_t> sequences;
-  base::Duration timeout{};             // of one question
-  // For how long a question is repeated while the service cannot be reached or answers 5xx. Once one
-  // question was given up after that, the others are asked only once: the service is down.
+  base::Duration timeout{};  // of one question
+  // For how long a question is repeated while the service cannot be reached or answers 5xx. Once
+  // one question was given up after that, the others are asked only once: the service is down.
   base::Duration patience = std::chrono::seconds(10);
   base::Duration longest = std::chrono::seconds(60);  // all together; what is left then is unknown
 };

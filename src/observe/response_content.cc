@@ -104,7 +104,9 @@ bool Expectation::accepts_status(int status) const {
   });
 }
 
-std::string Expectation::describe_status() const { return base::join(statuses_, " or "); }
+std::string Expectation::describe_status() const {
+  return base::join(statuses_, " or ");
+}
 
 evidence::Outcome Expectation::judge(ResponseContent& content, base::Duration latency) const {
   if (!accepts_status(content.status())) return evidence::Outcome::kStatus;

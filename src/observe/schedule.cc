@@ -90,7 +90,8 @@ std::optional<double> ArrivalSchedule::planned() {
     const Segment& segment = segments_[current_];
     const double peak = std::max(segment.rate_begin, segment.rate_end);
     const bool last = current_ + 1 == segments_.size();
-    if (peak <= 0 || (!last && number_ + kCountTolerance >= segment.count_before + segment.count())) {
+    if (peak <= 0 ||
+        (!last && number_ + kCountTolerance >= segment.count_before + segment.count())) {
       if (last) return std::nullopt;
       ++current_;
       continue;

@@ -40,8 +40,8 @@ class ArrivalSchedule {
   // A stretch in which the rate changes linearly. Arrival n is where the integral of the rate
   // reaches n.
   struct Segment {
-    double begin = 0;         // seconds from the start
-    double length = 0;        // seconds; infinite for the last
+    double begin = 0;   // seconds from the start
+    double length = 0;  // seconds; infinite for the last
     double rate_begin = 0;
     double rate_end = 0;
     double count_before = 0;  // arrivals before `begin`

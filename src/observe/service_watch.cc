@@ -13,8 +13,8 @@
 namespace squall::observe {
 namespace {
 
-constexpr std::size_t kLoggedLineMax = 500;        // bytes that are recorded of a line
-constexpr std::size_t kLogReadMax = 1u << 20;      // bytes of a file that are read in one round
+constexpr std::size_t kLoggedLineMax = 500;    // bytes that are recorded of a line
+constexpr std::size_t kLogReadMax = 1u << 20;  // bytes of a file that are read in one round
 
 struct Signal {
   std::string_view field;
@@ -108,12 +108,12 @@ ServiceWatch::~ServiceWatch() = default;
 base::Status ServiceWatch::declare() {
   for (auto& watched : watched_) {
     for (std::size_t i = 0; i < kSignals.size(); ++i) {
-      SQUALL_ASSIGN(watched->series[i],
-                    recorder_.declare({.name = fmt::format("{}.{}", watched->service.name,
-                                                           kSignals[i].field),
-                                       .kind = evidence::SeriesKind::kGauge,
-                                       .unit = std::string(kSignals[i].unit),
-                                       .source = watched->service.name}));
+      SQUALL_ASSIGN(
+          watched->series[i],
+          recorder_.declare({.name = fmt::format("{}.{}", watched->service.name, kSignals[i].field),
+                             .kind = evidence::SeriesKind::kGauge,
+                             .unit = std::string(kSignals[i].unit),
+                             .source = watched->service.name}));
     }
     for (Watched::Log& log : watched->logs) log.tail.start();
   }
@@ -133,8 +133,11 @@ void ServiceWatch::look(base::Instant now) {
     const base::Status looked = watched->tracker.look(walk, now, watched->changes);
     std::string trouble = looked.ok() ? "" : looked.error().to_string();
     if (!trouble.empty() && trouble != watched->last_trouble) {
-      recorder_.add(evidence::Event{.at = now, .type = "note", .subject = watched->service.name,
-                                    .text = trouble, .details = {}});
+      recorder_.add(evidence::Event{.at = now,
+                                    .type = "note",
+                                    .subject = watched->service.name,
+                                    .text = trouble,
+                                    .details = {}});
     }
     watched->last_trouble = std::move(trouble);
     incomplete = incomplete || watched->tracker.incomplete();
@@ -178,7 +181,10 @@ void ServiceWatch::follow_logs(Watched& watched, base::Instant now) {
       if (line.size() > kLoggedLineMax) text += " ...";
       const base::Json details = {{"service", watched.service.name}, {"file", log.tail.path()}};
       recorder_.add(evidence::Event{
-          .at = now, .type = "log.line", .subject = watched.service.name, .text = std::move(text),
+          .at = now,
+          .type = "log.line",
+          .subject = watched.service.name,
+          .text = std::move(text),
           .details = details.dump(-1, ' ', false, base::Json::error_handler_t::replace)});
     });
   }
@@ -203,7 +209,9 @@ void ServiceWatch::finish() {
     for (const Watched::Log& log : watched->logs) {
       if (log.budget.suppressed() == 0) continue;
       recorder_.add(evidence::Event{
-          .at = clock_.now(), .type = "note", .subject = watched->service.name,
+          .at = clock_.now(),
+          .type = "note",
+          .subject = watched->service.name,
           .text = fmt::format("{} more lines of {} are not in this record: at most {} a second and "
                               "{} a run are kept",
                               base::humanize_count(log.budget.suppressed()), log.tail.path(),

@@ -1,7 +1,7 @@
 #pragma once
-// The watch over the services that a run touches and those that depend on them: what their processes
-// use, whether they come and go, and what they write to their logs. Not asked for by any prediction;
-// it is what one wants to see afterwards.
+// The watch over the services that a run touches and those that depend on them: what their
+// processes use, whether they come and go, and what they write to their logs. Not asked for by any
+// prediction; it is what one wants to see afterwards.
 
 #include <atomic>
 #include <memory>

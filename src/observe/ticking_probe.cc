@@ -85,8 +85,8 @@ base::Result<evidence::SeriesId> TickingProbe::declare_counter(std::string_view 
 void TickingProbe::note(const std::string& text) {
   if (text == last_note_) return;
   last_note_ = text;
-  sink_.add(evidence::Event{
-      .at = now(), .type = "note", .subject = name_, .text = text, .details = {}});
+  sink_.add(
+      evidence::Event{.at = now(), .type = "note", .subject = name_, .text = text, .details = {}});
 }
 
 }  // namespace squall::observe

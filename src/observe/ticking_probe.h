@@ -35,7 +35,8 @@ class TickingProbe : public Probe {
   base::Instant now() const { return context_.clock.now(); }
   base::Duration limit() const { return limit_; }
   SampleSink& sink() { return sink_; }
-  base::Result<evidence::SeriesId> declare_gauge(std::string_view field, std::string_view unit = "");
+  base::Result<evidence::SeriesId> declare_gauge(std::string_view field,
+                                                 std::string_view unit = "");
   base::Result<evidence::SeriesId> declare_counter(std::string_view field);
   void add(evidence::SeriesId series, double value) {
     sink_.add(series, evidence::GaugeSample{.at = now(), .value = value});

@@ -34,7 +34,8 @@ base::Result<std::shared_ptr<TlsContext>> TlsContext::create(TlsOptions options)
   SSL_CTX* context = SSL_CTX_new(TLS_client_method());
   if (context == nullptr) {
     return base::Error{.code = base::ErrorCode::kInternal,
-                       .message = "OpenSSL cannot be set up: " + tls_error_text(), .hint = {}};
+                       .message = "OpenSSL cannot be set up: " + tls_error_text(),
+                       .hint = {}};
   }
   std::shared_ptr<TlsContext> made(new TlsContext(context, std::move(options)));
   SSL_CTX_set_min_proto_version(context, TLS1_2_VERSION);
@@ -50,20 +51,22 @@ base::Result<std::shared_ptr<TlsContext>> TlsContext::create(TlsOptions options)
           ? SSL_CTX_set_default_verify_paths(context) == 1
           : SSL_CTX_load_verify_locations(context, made->options_.ca_file.c_str(), nullptr) == 1;
   if (!loaded) {
-    base::Error error{.code = base::ErrorCode::kBadFile,
-                      .message = fmt::format("no certificates can be read from {}: {}",
-                                             made->options_.ca_file.empty()
-                                                 ? "the system's store"
-                                                 : made->options_.ca_file,
-                                             tls_error_text()),
-                      .hint = "tls.ca_file must name a PEM file that we may read"};
+    base::Error error{
+        .code = base::ErrorCode::kBadFile,
+        .message = fmt::format(
+            "no certificates can be read from {}: {}",
+            made->options_.ca_file.empty() ? "the system's store" : made->options_.ca_file,
+            tls_error_text()),
+        .hint = "tls.ca_file must name a PEM file that we may read"};
     ERR_clear_error();
     return error;
   }
   return made;
 }
 
-TlsContext::~TlsContext() { SSL_CTX_free(context_); }
+TlsContext::~TlsContext() {
+  SSL_CTX_free(context_);
+}
 
 Transport::Transport(base::UniqueFd fd, std::shared_ptr<TlsContext> tls)
     : fd_(std::move(fd)), tls_(std::move(tls)) {
@@ -81,7 +84,9 @@ Transport::Transport(base::UniqueFd fd, std::shared_ptr<TlsContext> tls)
   }
 }
 
-Transport::~Transport() { close(); }
+Transport::~Transport() {
+  close();
+}
 
 Transport::Transport(Transport&& other) noexcept
     : fd_(std::move(other.fd_)),
@@ -126,8 +131,8 @@ IoResult Transport::tls_result(int result) {
       const unsigned long error = ERR_peek_last_error();
       const bool cut = ERR_GET_REASON(error) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
       const long verified = SSL_get_verify_result(session_);
-      tls_failure_ = verified == X509_V_OK ? tls_error_text()
-                                           : X509_verify_cert_error_string(verified);
+      tls_failure_ =
+          verified == X509_V_OK ? tls_error_text() : X509_verify_cert_error_string(verified);
       ERR_clear_error();
       return {.state = cut ? IoState::kLost : IoState::kTls};
     }
@@ -173,7 +178,9 @@ IoResult Transport::receive(char* buffer, std::size_t size) {
   }
 }
 
-bool Transport::buffered() const { return session_ != nullptr && SSL_pending(session_) > 0; }
+bool Transport::buffered() const {
+  return session_ != nullptr && SSL_pending(session_) > 0;
+}
 
 void block_broken_pipe_signal() {
   sigset_t set;

@@ -14,7 +14,7 @@ struct ssl_st;
 namespace squall::observe {
 
 struct TlsOptions {
-  std::string ca_file;      // PEM; empty: the system's certificates
+  std::string ca_file;  // PEM; empty: the system's certificates
   enum class Verify { kPeer, kNone } verify = Verify::kPeer;
   std::string server_name;  // for SNI and for the name in the certificate
 };

@@ -66,7 +66,7 @@ class DelayServer {
 
  private:
   struct Due {
-    std::int64_t at = 0;       // wall clock, nanoseconds
+    std::int64_t at = 0;  // wall clock, nanoseconds
     std::int64_t arrived = 0;
     int fd = -1;
     bool operator>(const Due& other) const { return at > other.at; }
@@ -120,9 +120,8 @@ class DelayServer {
     }
     if (first_ == 0) first_ = arrived;
     const double delay_ms = kind_ == Kind::kStall ? 2 : 1 + random_.exponential(5);
-    waiting_.push({.at = arrived + static_cast<std::int64_t>(delay_ms * 1e6),
-                   .arrived = arrived,
-                   .fd = fd});
+    waiting_.push(
+        {.at = arrived + static_cast<std::int64_t>(delay_ms * 1e6), .arrived = arrived, .fd = fd});
   }
 
   void answer_due() {
@@ -141,7 +140,8 @@ class DelayServer {
     prctl(PR_SET_TIMERSLACK, 1000, 0, 0, 0);
     while (!stop.stop_requested()) {
       std::int64_t wait = 20'000'000;
-      if (!waiting_.empty()) wait = std::max<std::int64_t>(0, std::min(wait, waiting_.top().at - now()));
+      if (!waiting_.empty())
+        wait = std::max<std::int64_t>(0, std::min(wait, waiting_.top().at - now()));
       const timespec timeout{.tv_sec = 0, .tv_nsec = static_cast<long>(wait)};
       std::array<epoll_event, 64> events;
       const int ready = epoll_pwait2(epoll_, events.data(), events.size(), &timeout, nullptr);

@@ -102,7 +102,8 @@ class ServerProcess {
   ServerProcess(const std::vector<std::string>& argv, const std::string& log,
                 const std::string& user = {}) {
     std::vector<char*> arguments;
-    for (const std::string& argument : argv) arguments.push_back(const_cast<char*>(argument.c_str()));
+    for (const std::string& argument : argv)
+      arguments.push_back(const_cast<char*>(argument.c_str()));
     arguments.push_back(nullptr);
     const passwd* account = user.empty() || geteuid() != 0 ? nullptr : getpwnam(user.c_str());
     const uid_t uid = account != nullptr ? account->pw_uid : 0;
@@ -114,7 +115,8 @@ class ServerProcess {
     const int out = open(log.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     dup2(out, 1);
     dup2(out, 2);
-    if (account != nullptr && (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0)) {
+    if (account != nullptr &&
+        (setgroups(0, nullptr) != 0 || setgid(gid) != 0 || setuid(uid) != 0)) {
       _exit(126);
     }
     prctl(PR_SET_PDEATHSIG, SIGKILL);  // after setuid, which clears it
@@ -166,23 +168,21 @@ class NginxServer {
       : port_(free_port()) {
     const std::string& path = directory_.path();
     directory_.file("nginx.conf",
-                    "daemon off;\nmaster_process off;\nworker_processes 1;\npid " + path + "/nginx.pid;\n" +
-                        "error_log " + path + "/error.log;\n" +
+                    "daemon off;\nmaster_process off;\nworker_processes 1;\npid " + path +
+                        "/nginx.pid;\n" + "error_log " + path + "/error.log;\n" +
                         "events { worker_connections 4096; }\n" +
                         "http {\n access_log off;\n keepalive_requests 100000000;\n" +
-                        " client_body_temp_path " + path + "/body;\n" +
-                        " proxy_temp_path " + path + "/proxy;\n" +
-                        " fastcgi_temp_path " + path + "/fastcgi;\n" +
-                        " uwsgi_temp_path " + path + "/uwsgi;\n" +
-                        " scgi_temp_path " + path + "/scgi;\n" +
-                        " server { listen 127.0.0.1:" + std::to_string(port_) + " " +
+                        " client_body_temp_path " + path + "/body;\n" + " proxy_temp_path " + path +
+                        "/proxy;\n" + " fastcgi_temp_path " + path + "/fastcgi;\n" +
+                        " uwsgi_temp_path " + path + "/uwsgi;\n" + " scgi_temp_path " + path +
+                        "/scgi;\n" + " server { listen 127.0.0.1:" + std::to_string(port_) + " " +
                         listen_options + ";\n" + locations + "\n }\n}\n");
     start();
   }
   void start() {
-    process_ = ServerProcess({"nginx", "-c", directory_.path() + "/nginx.conf", "-e",
-                              directory_.path() + "/error.log"},
-                             directory_.path() + "/out.log");
+    process_ = ServerProcess(
+        {"nginx", "-c", directory_.path() + "/nginx.conf", "-e", directory_.path() + "/error.log"},
+        directory_.path() + "/out.log");
     require_listening(port_, directory_.path() + "/error.log");
   }
   void stop() { process_.stop(SIGTERM); }
@@ -206,9 +206,10 @@ class RedisServer {
     start();
   }
   void start() {
-    std::vector<std::string> argv = {"redis-server", "--port", std::to_string(port_), "--bind",
-                                     "127.0.0.1", "--dir", directory_.path(), "--save", "",
-                                     "--appendonly", "no"};
+    std::vector<std::string> argv = {"redis-server",    "--port",    std::to_string(port_),
+                                     "--bind",          "127.0.0.1", "--dir",
+                                     directory_.path(), "--save",    "",
+                                     "--appendonly",    "no"};
     if (!password_.empty()) argv.insert(argv.end(), {"--requirepass", password_});
     process_ = ServerProcess(argv, directory_.path() + "/redis.log");
     require_listening(port_, directory_.path() + "/redis.log");
@@ -236,23 +237,24 @@ class PostgresServer {
         throw std::runtime_error("there is no user postgres");
       }
     }
-    ServerProcess initialise({program("initdb"), "-D", path + "/data", "-U", "postgres", "-A",
-                              "trust", "--no-sync", "--no-instructions", "-E", "UTF8", "--locale=C"},
-                             path + "/initdb.log", "postgres");
+    ServerProcess initialise(
+        {program("initdb"), "-D", path + "/data", "-U", "postgres", "-A", "trust", "--no-sync",
+         "--no-instructions", "-E", "UTF8", "--locale=C"},
+        path + "/initdb.log", "postgres");
     if (initialise.wait() != 0) throw std::runtime_error(read_text(path + "/initdb.log"));
     start();
   }
   ~PostgresServer() { process_.stop(SIGQUIT); }
   void start() {
     const std::string& path = directory_.path();
-    process_ = ServerProcess({program("postgres"), "-D", path + "/data", "-p",
-                              std::to_string(port_), "-c", "listen_addresses=127.0.0.1", "-c",
-                              "unix_socket_directories=", "-c", "fsync=off", "-c",
-                              "shared_buffers=16MB"},
-                             path + "/postgres.log", "postgres");
+    process_ =
+        ServerProcess({program("postgres"), "-D", path + "/data", "-p", std::to_string(port_), "-c",
+                       "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
+                       "fsync=off", "-c", "shared_buffers=16MB"},
+                      path + "/postgres.log", "postgres");
     // It listens before it lets anybody in.
-    const std::vector<std::string> ask = {program("pg_isready"), "-q", "-h", "127.0.0.1", "-p",
-                                          std::to_string(port_)};
+    const std::vector<std::string> ask = {program("pg_isready"), "-q", "-h",
+                                          "127.0.0.1",           "-p", std::to_string(port_)};
     if (!eventually([&] { return ServerProcess(ask, path + "/ready.log").wait() == 0; })) {
       throw std::runtime_error("PostgreSQL did not start: " + read_text(path + "/postgres.log"));
     }
@@ -281,10 +283,11 @@ class PrometheusServer {
  public:
   static bool installed() { return access("/usr/bin/prometheus", X_OK) == 0; }
   PrometheusServer() : port_(free_port()) {
-    const std::string config = directory_.file(
-        "prometheus.yml", "scrape_configs:\n- job_name: self\n  scrape_interval: 1s\n"
-                          "  static_configs:\n  - targets: ['127.0.0.1:" +
-                              std::to_string(port_) + "']\n");
+    const std::string config =
+        directory_.file("prometheus.yml",
+                        "scrape_configs:\n- job_name: self\n  scrape_interval: 1s\n"
+                        "  static_configs:\n  - targets: ['127.0.0.1:" +
+                            std::to_string(port_) + "']\n");
     process_ = ServerProcess({"prometheus", "--config.file=" + config,
                               "--storage.tsdb.path=" + directory_.path() + "/data",
                               "--web.listen-address=127.0.0.1:" + std::to_string(port_)},

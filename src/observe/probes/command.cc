@@ -20,19 +20,27 @@ using evidence::Outcome;
 using model::ValueType;
 
 constexpr std::array<model::ParameterDescriptor, 4> kParameters = {{
-    {.name = "argv", .type = ValueType::kArgv, .required = true,
+    {.name = "argv",
+     .type = ValueType::kArgv,
+     .required = true,
      .summary = "The program and its arguments; no shell. Starts in the folder of the system map."},
     every_parameter("5s"),
     timeout_parameter("5s"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 4> kSignals = {{
-    {.field = "exit_status", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "exit_status",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "How it ended; 128 and the signal's number when killed."},
-    {.field = "value", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "value",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "The first number of its standard output."},
     kLatencySignal,
-    {.field = "success", .type = model::SignalType::kRequests, .unit = "%",
+    {.field = "success",
+     .type = model::SignalType::kRequests,
+     .unit = "%",
      .summary = "The share of runs that ended in time and with status 0."},
 }};
 
@@ -108,8 +116,7 @@ constexpr model::ProbeKindDescriptor kCommandProbe = {
 
 base::Result<std::unique_ptr<Probe>> make_command_probe(
     const model::ProbeSpecification& specification, ProbeContext context) {
-  return std::unique_ptr<Probe>(
-      std::make_unique<CommandProbe>(specification, std::move(context)));
+  return std::unique_ptr<Probe>(std::make_unique<CommandProbe>(specification, std::move(context)));
 }
 
 }  // namespace squall::observe

@@ -25,55 +25,88 @@ using model::ValueType;
 constexpr base::Duration kCheckLimit = std::chrono::seconds(3);
 
 constexpr std::array<ParameterDescriptor, 3> kTlsParameters = {{
-    {.name = "ca_file", .type = ValueType::kPath,
+    {.name = "ca_file",
+     .type = ValueType::kPath,
      .summary = "Certificates to trust, as a PEM file; without it the system's."},
-    {.name = "verify", .type = ValueType::kBoolean, .default_text = "true",
+    {.name = "verify",
+     .type = ValueType::kBoolean,
+     .default_text = "true",
      .summary = "Whether the server's certificate and name are checked."},
-    {.name = "server_name", .type = ValueType::kText,
+    {.name = "server_name",
+     .type = ValueType::kText,
      .summary = "The name that the certificate must have; default: the host of the URL."},
 }};
 
 constexpr std::array<ParameterDescriptor, 3> kReadBackParameters = {{
-    {.name = "url", .type = ValueType::kUrl, .required = true,
+    {.name = "url",
+     .type = ValueType::kUrl,
+     .required = true,
      .summary = "Where one write is asked for; {sequence} is replaced."},
-    {.name = "expect", .type = ValueType::kObject,
+    {.name = "expect",
+     .type = ValueType::kObject,
      .summary = "The answer that says it is there; 404 and 410 say that it is not.",
      .children = kExpectParameters},
-    {.name = "count", .type = ValueType::kText,
+    {.name = "count",
+     .type = ValueType::kText,
      .summary = "JSON path of the number of copies, or of a list of them; without it an expected "
                 "answer is one copy."},
 }};
 
 constexpr std::array<ParameterDescriptor, 14> kParameters = {{
-      {.name = "url", .type = ValueType::kUrl, .required = true,
-       .summary = "Where to ask. In writes {sequence} is replaced."},
-      {.name = "method", .type = ValueType::kText, .default_text = "GET", .minimum = 1,
-       .maximum = 20, .summary = "The HTTP method."},
-      {.name = "headers", .type = ValueType::kTextMap, .summary = "Headers to send."},
-      {.name = "headers_file", .type = ValueType::kPath,
-       .summary = "A file of `Name: value` lines, for secrets."},
-      {.name = "body", .type = ValueType::kAny,
-       .summary = "What to send: a text as it stands, anything else as JSON. {sequence} is "
-                  "replaced."},
-      {.name = "rate", .type = ValueType::kLoad, .default_text = "10/s", .maximum = 100'000,
-       .summary = "How many requests, and how they are spread: 200/s, { poisson: 200/s }, { ramp: "
-                  "{ from: 10/s, to: 200/s, over: 30s } }, { step: [ { rate: 10/s, for: 5s } ] }."},
-      timeout_parameter("2s"),
-      {.name = "in_flight", .type = ValueType::kInteger, .minimum = 1, .maximum = 20'000,
-       .summary = "At most so many requests without an answer; beyond it requests are dropped and "
-                  "counted. Default: what the rate needs when nothing answers."},
-      {.name = "expect", .type = ValueType::kObject, .summary = "What a good answer looks like.",
-       .children = kExpectParameters},
-      {.name = "tls", .type = ValueType::kObject, .summary = "For https.",
-       .children = kTlsParameters},
-      {.name = "sequence", .type = ValueType::kText,
-       .summary = "JSON path of the body's field that carries a unique number: $.client_ref. Makes "
-                  "lost() and duplicated() known."},
-      {.name = "read_back", .type = ValueType::kObject,
-       .summary = "How to find a write again at the end.", .children = kReadBackParameters},
-      {.name = "response_limit", .type = ValueType::kSize, .default_text = "8MiB", .minimum = 1,
-       .maximum = 1024.0 * 1024 * 1024, .summary = "Larger answers are bad bodies."},
-      kAlwaysParameter,
+    {.name = "url",
+     .type = ValueType::kUrl,
+     .required = true,
+     .summary = "Where to ask. In writes {sequence} is replaced."},
+    {.name = "method",
+     .type = ValueType::kText,
+     .default_text = "GET",
+     .minimum = 1,
+     .maximum = 20,
+     .summary = "The HTTP method."},
+    {.name = "headers", .type = ValueType::kTextMap, .summary = "Headers to send."},
+    {.name = "headers_file",
+     .type = ValueType::kPath,
+     .summary = "A file of `Name: value` lines, for secrets."},
+    {.name = "body",
+     .type = ValueType::kAny,
+     .summary = "What to send: a text as it stands, anything else as JSON. {sequence} is "
+                "replaced."},
+    {.name = "rate",
+     .type = ValueType::kLoad,
+     .default_text = "10/s",
+     .maximum = 100'000,
+     .summary = "How many requests, and how they are spread: 200/s, { poisson: 200/s }, { ramp: "
+                "{ from: 10/s, to: 200/s, over: 30s } }, { step: [ { rate: 10/s, for: 5s } ] }."},
+    timeout_parameter("2s"),
+    {.name = "in_flight",
+     .type = ValueType::kInteger,
+     .minimum = 1,
+     .maximum = 20'000,
+     .summary = "At most so many requests without an answer; beyond it requests are dropped and "
+                "counted. Default: what the rate needs when nothing answers."},
+    {.name = "expect",
+     .type = ValueType::kObject,
+     .summary = "What a good answer looks like.",
+     .children = kExpectParameters},
+    {.name = "tls",
+     .type = ValueType::kObject,
+     .summary = "For https.",
+     .children = kTlsParameters},
+    {.name = "sequence",
+     .type = ValueType::kText,
+     .summary = "JSON path of the body's field that carries a unique number: $.client_ref. Makes "
+                "lost() and duplicated() known."},
+    {.name = "read_back",
+     .type = ValueType::kObject,
+     .summary = "How to find a write again at the end.",
+     .children = kReadBackParameters},
+    {.name = "response_limit",
+     .type = ValueType::kSize,
+     .default_text = "8MiB",
+     .minimum = 1,
+     .maximum = 1024.0 * 1024 * 1024,
+     .summary = "Larger answers are bad bodies."},
+    kAlwaysParameter,
 }};
 
 constexpr std::array<model::SignalDescriptor, 2> kSignals = {{kLatencySignal, kSuccessSignal}};
@@ -160,8 +193,12 @@ base::Status HttpProbe::set_up() {
 }
 
 base::Status HttpProbe::set_up_request() {
-  RequestOptions options{.method = method_, .url = url_, .headers = headers_, .body = {},
-                         .content_type = {}, .sequence_prefix = {}};
+  RequestOptions options{.method = method_,
+                         .url = url_,
+                         .headers = headers_,
+                         .body = {},
+                         .content_type = {},
+                         .sequence_prefix = {}};
   const bool has_body = parameters_.has("body");
   base::Json body = has_body ? parameters_.json().at("body") : base::Json();
   if (const auto path = parameters_.optional_text("sequence")) {
@@ -186,8 +223,9 @@ base::Status HttpProbe::set_up_read_back() {
   if (!writes()) {
     return base::Error{.code = base::ErrorCode::kBadFile,
                        .message = "`read_back` needs `sequence`",
-                       .hint = "name the field of the body that carries the number: sequence: "
-                               "$.client_ref"};
+                       .hint =
+                           "name the field of the body that carries the number: sequence: "
+                           "$.client_ref"};
   }
   const std::string url = read_back.text("url");
   if (url.find(kSequencePlaceholder) == std::string::npos) {
@@ -225,24 +263,28 @@ void HttpProbe::run(base::Instant first_tick, std::stop_token stop) {
   auto schedule = ArrivalSchedule::make(parameters_.object("rate"), context_.seed);
   if (!schedule.ok()) return;  // the parser knows the shapes
   const base::Duration timeout = parameters_.duration("timeout");
-  const int wanted = static_cast<int>(parameters_.optional_integer("in_flight")
-                                          .value_or(natural_in_flight(schedule->peak_rate(), timeout)));
+  const int wanted =
+      static_cast<int>(parameters_.optional_integer("in_flight")
+                           .value_or(natural_in_flight(schedule->peak_rate(), timeout)));
   const bool needs_body = expectation_.needs_body() || series_.needs_json();
-  LoadOptions options{.clock = context_.clock,
-                      .resolver = *resolver_,
-                      .tls = tls_,
-                      .request = *request_,
-                      .schedule = std::move(schedule).value(),
-                      .start = first_tick,
-                      .timeout = timeout,
-                      .in_flight = connections_within_descriptor_limit(wanted),
-                      .body = needs_body ? HttpResponseParser::Body::kKeep
-                                         : HttpResponseParser::Body::kCount,
-                      .response_limit = parameters_.size("response_limit")};
+  LoadOptions options{
+      .clock = context_.clock,
+      .resolver = *resolver_,
+      .tls = tls_,
+      .request = *request_,
+      .schedule = std::move(schedule).value(),
+      .start = first_tick,
+      .timeout = timeout,
+      .in_flight = connections_within_descriptor_limit(wanted),
+      .body = needs_body ? HttpResponseParser::Body::kKeep : HttpResponseParser::Body::kCount,
+      .response_limit = parameters_.size("response_limit")};
   auto generator = LoadGenerator::create(std::move(options), *this);
   if (!generator.ok()) {
-    sink_.add(evidence::Event{.at = context_.clock.now(), .type = "note", .subject = name_,
-                              .text = "no load: " + generator.error().to_string(), .details = {}});
+    sink_.add(evidence::Event{.at = context_.clock.now(),
+                              .type = "note",
+                              .subject = name_,
+                              .text = "no load: " + generator.error().to_string(),
+                              .details = {}});
     return;
   }
   (*generator)->run(stop);
@@ -251,8 +293,10 @@ void HttpProbe::run(base::Instant first_tick, std::stop_token stop) {
 void HttpProbe::completed(const Exchange& exchange) {
   ++own_intended_;
   lag_.add(exchange.sent - exchange.intended);
-  evidence::RequestSample sample{.intended = exchange.intended, .sent = exchange.sent,
-                                 .done = exchange.done, .outcome = exchange.outcome};
+  evidence::RequestSample sample{.intended = exchange.intended,
+                                 .sent = exchange.sent,
+                                 .done = exchange.done,
+                                 .outcome = exchange.outcome};
   if (exchange.response == nullptr) {
     series_.add(sample);
   } else {
@@ -319,8 +363,9 @@ base::Status HttpProbe::finish() {
 
 constexpr model::ProbeKindDescriptor kHttpProbe = {
     .name = "http",
-    .summary = "Asks an HTTP server at given times, whether or not it keeps up, and measures every "
-               "answer.",
+    .summary =
+        "Asks an HTTP server at given times, whether or not it keeps up, and measures every "
+        "answer.",
     .generates_load = true,
     .parameters = kParameters,
     .signals = kSignals,

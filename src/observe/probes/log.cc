@@ -17,26 +17,36 @@ namespace {
 
 using model::ValueType;
 
-constexpr std::size_t kReadAtOnce = 1u << 20;    // bytes between two looks at the stop flag
-constexpr std::size_t kReadATick = 64u << 20;    // bytes; the rest waits for the next tick
+constexpr std::size_t kReadAtOnce = 1u << 20;  // bytes between two looks at the stop flag
+constexpr std::size_t kReadATick = 64u << 20;  // bytes; the rest waits for the next tick
 
 constexpr std::array<model::ParameterDescriptor, 5> kParameters = {{
-    {.name = "file", .type = ValueType::kPath, .required = true,
+    {.name = "file",
+     .type = ValueType::kPath,
+     .required = true,
      .summary = "The file; followed from its end, over rotation and truncation."},
-    {.name = "contains", .type = ValueType::kText, .minimum = 1, .maximum = 1000,
+    {.name = "contains",
+     .type = ValueType::kText,
+     .minimum = 1,
+     .maximum = 1000,
      .summary = "Counts the lines that contain this text."},
-    {.name = "matches", .type = ValueType::kText, .minimum = 1, .maximum = 500,
+    {.name = "matches",
+     .type = ValueType::kText,
+     .minimum = 1,
+     .maximum = 500,
      .summary = "Counts the lines that fit this POSIX extended regular expression."},
     every_parameter("500ms"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 1> kSignals = {{
-    {.field = "matches", .type = model::SignalType::kCounter, .unit = "",
+    {.field = "matches",
+     .type = model::SignalType::kCounter,
+     .unit = "",
      .summary = "Lines that fit, since the sample before."},
 }};
 
-// POSIX extended regular expressions by the C library, without back references: those are what makes
-// matching explode.
+// POSIX extended regular expressions by the C library, without back references: those are what
+// makes matching explode.
 class LinePattern {
  public:
   static base::Result<std::unique_ptr<LinePattern>> compile(const std::string& text) {
@@ -57,10 +67,10 @@ class LinePattern {
     }
     std::array<char, 200> message{};
     regerror(error, &pattern->compiled_, message.data(), message.size());
-    return base::Error{.code = base::ErrorCode::kBadFile,
-                       .message = fmt::format("`matches` is no regular expression: {}",
-                                              message.data()),
-                       .hint = "POSIX extended syntax: (error|fatal).*timeout; or use `contains`"};
+    return base::Error{
+        .code = base::ErrorCode::kBadFile,
+        .message = fmt::format("`matches` is no regular expression: {}", message.data()),
+        .hint = "POSIX extended syntax: (error|fatal).*timeout; or use `contains`"};
   }
   ~LinePattern() {
     if (valid_) regfree(&compiled_);

@@ -19,18 +19,27 @@ using evidence::Outcome;
 using model::ValueType;
 
 constexpr std::array<model::ParameterDescriptor, 6> kParameters = {{
-    {.name = "dsn", .type = ValueType::kText, .minimum = 1, .maximum = 4096,
+    {.name = "dsn",
+     .type = ValueType::kText,
+     .minimum = 1,
+     .maximum = 4096,
      .summary = "Connection string without password: host=127.0.0.1 dbname=app user=probe."},
-    {.name = "dsn_file", .type = ValueType::kPath,
+    {.name = "dsn_file",
+     .type = ValueType::kPath,
      .summary = "A file that holds the connection string; the place for a password."},
-    {.name = "query", .type = ValueType::kQuery, .required = true,
-     .summary = "Asked in a read-only transaction; the first column of the first row is the value."},
+    {.name = "query",
+     .type = ValueType::kQuery,
+     .required = true,
+     .summary =
+         "Asked in a read-only transaction; the first column of the first row is the value."},
     every_parameter("1s"),
     timeout_parameter("2s"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 3> kSignals = {{
-    {.field = "value", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "value",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "The query's answer; true is 1 and false is 0."},
     kLatencySignal,
     kSuccessSignal,

@@ -14,23 +14,35 @@ namespace {
 using model::ValueType;
 
 constexpr std::array<model::ParameterDescriptor, 3> kParameters = {{
-    {.name = "service", .type = ValueType::kService, .required = true,
+    {.name = "service",
+     .type = ValueType::kService,
+     .required = true,
      .summary = "Whose processes."},
     every_parameter("1s"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 7> kSignals = {{
-    {.field = "processes", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "processes",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "How many processes it has, without their children."},
-    {.field = "cpu", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "cpu",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "Processor cores in use, children included."},
-    {.field = "memory", .type = model::SignalType::kGauge, .unit = "B",
+    {.field = "memory",
+     .type = model::SignalType::kGauge,
+     .unit = "B",
      .summary = "Resident memory."},
-    {.field = "descriptors", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "descriptors",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "Open file descriptors."},
     {.field = "sockets", .type = model::SignalType::kGauge, .unit = "", .summary = "Open sockets."},
     {.field = "threads", .type = model::SignalType::kGauge, .unit = "", .summary = "Threads."},
-    {.field = "restarts", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "restarts",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "Processes that were replaced since the run began."},
 }};
 
@@ -68,7 +80,7 @@ class ProcessProbe final : public TickingProbe {
       return;
     }
     const ServiceUsage usage = tracker_.sample(context().host, now(), changes);
-    const std::array<double, 7> values = {usage.processes, usage.cpu,     usage.memory,
+    const std::array<double, 7> values = {usage.processes,   usage.cpu,     usage.memory,
                                           usage.descriptors, usage.sockets, usage.threads,
                                           usage.restarts};
     for (std::size_t i = 0; i < values.size(); ++i) add(series_[i], values[i]);

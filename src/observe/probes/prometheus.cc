@@ -22,20 +22,28 @@ using model::ValueType;
 constexpr std::uint64_t kAnswerLimit = 1u << 20;
 
 constexpr std::array<model::ParameterDescriptor, 7> kParameters = {{
-    {.name = "url", .type = ValueType::kUrl, .required = true,
+    {.name = "url",
+     .type = ValueType::kUrl,
+     .required = true,
      .summary = "The server: http://127.0.0.1:9090."},
-    {.name = "query", .type = ValueType::kQuery, .required = true,
+    {.name = "query",
+     .type = ValueType::kQuery,
+     .required = true,
      .summary = "A PromQL query that gives one number."},
-    {.name = "headers_file", .type = ValueType::kPath,
+    {.name = "headers_file",
+     .type = ValueType::kPath,
      .summary = "A file of `Name: value` lines, for secrets."},
-    {.name = "ca_file", .type = ValueType::kPath,
+    {.name = "ca_file",
+     .type = ValueType::kPath,
      .summary = "For https: certificates to trust, as a PEM file."},
     every_parameter("5s"),
     timeout_parameter("2s"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 3> kSignals = {{
-    {.field = "value", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "value",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "The query's answer; no sample while it is empty."},
     kLatencySignal,
     kSuccessSignal,
@@ -70,14 +78,14 @@ Answer read_answer(const HttpResponseParser& response) {
   if ((*document)["status"] != "success") {
     const auto error = document->value("error", base::Json());
     return {.outcome = Outcome::kStatus,
-            .complaint = error.is_string() ? base::printable(error.get<std::string>())
-                                           : "the query failed"};
+            .complaint =
+                error.is_string() ? base::printable(error.get<std::string>()) : "the query failed"};
   }
   const base::Json& data = document->value("data", base::Json::object());
-  const std::string type = data.is_object() && data.contains("resultType") &&
-                                   data["resultType"].is_string()
-                               ? data["resultType"].get<std::string>()
-                               : "";
+  const std::string type =
+      data.is_object() && data.contains("resultType") && data["resultType"].is_string()
+          ? data["resultType"].get<std::string>()
+          : "";
   const base::Json result = data.is_object() ? data.value("result", base::Json()) : base::Json();
   base::Json pair;
   if (type == "scalar") {
@@ -109,8 +117,8 @@ class PrometheusProbe final : public TickingProbe {
         series_(sink(), this->context().slices) {}
 
   base::Status set_up(const model::Parameters& parameters) {
-    RequestOptions options{.url = {}, .headers = {}, .body = {}, .content_type = {},
-                           .sequence_prefix = {}};
+    RequestOptions options{
+        .url = {}, .headers = {}, .body = {}, .content_type = {}, .sequence_prefix = {}};
     SQUALL_ASSIGN(options.url, parse_url(parameters.text("url")));
     std::string& target = options.url.target;
     while (target.ends_with('/')) target.pop_back();
@@ -120,8 +128,9 @@ class PrometheusProbe final : public TickingProbe {
     }
     std::shared_ptr<TlsContext> tls;
     if (options.url.tls) {
-      SQUALL_ASSIGN(tls, TlsContext::create({.ca_file = parameters.optional_text("ca_file").value_or(""),
-                                             .server_name = options.url.host}));
+      SQUALL_ASSIGN(tls,
+                    TlsContext::create({.ca_file = parameters.optional_text("ca_file").value_or(""),
+                                        .server_name = options.url.host}));
     }
     SQUALL_ASSIGN(request_, HttpRequestTemplate::make(options));
     resolver_ = std::make_unique<Resolver>(options.url.host, options.url.port);
@@ -187,8 +196,9 @@ constexpr model::ProbeKindDescriptor kPrometheusProbe = {
     .summary = "Asks a Prometheus server an instant query.",
     .parameters = kParameters,
     .signals = kSignals,
-    .example = "errors: { prometheus: { url: \"http://127.0.0.1:9090\", "
-               "query: \"sum(rate(http_errors_total[1m]))\" } }"};
+    .example =
+        "errors: { prometheus: { url: \"http://127.0.0.1:9090\", "
+        "query: \"sum(rate(http_errors_total[1m]))\" } }"};
 
 base::Result<std::unique_ptr<Probe>> make_prometheus_probe(
     const model::ProbeSpecification& specification, ProbeContext context) {

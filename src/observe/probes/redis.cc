@@ -22,19 +22,28 @@ using evidence::Outcome;
 using model::ValueType;
 
 constexpr std::array<model::ParameterDescriptor, 7> kParameters = {{
-    {.name = "address", .type = ValueType::kText, .required = true, .minimum = 3, .maximum = 300,
+    {.name = "address",
+     .type = ValueType::kText,
+     .required = true,
+     .minimum = 3,
+     .maximum = 300,
      .summary = "Where Redis listens: host:port."},
-    {.name = "command", .type = ValueType::kArgv, .default_text = "[PING]",
+    {.name = "command",
+     .type = ValueType::kArgv,
+     .default_text = "[PING]",
      .summary = "The command and its arguments: [LLEN, queue:ready]. It should not write."},
     {.name = "user", .type = ValueType::kText, .summary = "User name, where there is one."},
-    {.name = "password_file", .type = ValueType::kPath,
+    {.name = "password_file",
+     .type = ValueType::kPath,
      .summary = "A file that holds the password and nothing else."},
     every_parameter("1s"),
     timeout_parameter("1s"),
     kAlwaysParameter,
 }};
 constexpr std::array<model::SignalDescriptor, 3> kSignals = {{
-    {.field = "value", .type = model::SignalType::kGauge, .unit = "",
+    {.field = "value",
+     .type = model::SignalType::kGauge,
+     .unit = "",
      .summary = "An integer, the number in a text, or the length of a list."},
     kLatencySignal,
     kSuccessSignal,
@@ -166,8 +175,7 @@ class RedisProbe final : public TickingProbe {
   base::Status check() override {
     SQUALL_TRY(open());
     // The command itself may write, so that a check only greets.
-    const auto reply =
-        client_->ask({"PING"}, base::BootClock::now() + std::chrono::seconds(3));
+    const auto reply = client_->ask({"PING"}, base::BootClock::now() + std::chrono::seconds(3));
     if (!reply.ok()) return reply.error();
     const std::string_view text = (*reply)->type == REDIS_REPLY_ERROR ? (*reply)->str : "";
     if (text.starts_with("NOAUTH") || text.starts_with("WRONGPASS")) {
@@ -215,7 +223,8 @@ class RedisProbe final : public TickingProbe {
       note(reply.error().to_string());
     } else if ((*reply)->type == REDIS_REPLY_ERROR) {
       sample.outcome = Outcome::kStatus;
-      note("Redis answers: " + base::printable({(*reply)->str, static_cast<std::size_t>((*reply)->len)}));
+      note("Redis answers: " +
+           base::printable({(*reply)->str, static_cast<std::size_t>((*reply)->len)}));
     } else if (const auto value = value_of(**reply)) {
       add(value_, *value);
     }

@@ -14,7 +14,11 @@ using evidence::Outcome;
 using model::ValueType;
 
 constexpr std::array<model::ParameterDescriptor, 4> kParameters = {{
-    {.name = "address", .type = ValueType::kText, .required = true, .minimum = 3, .maximum = 300,
+    {.name = "address",
+     .type = ValueType::kText,
+     .required = true,
+     .minimum = 3,
+     .maximum = 300,
      .summary = "Where to connect: host:port."},
     every_parameter("1s"),
     timeout_parameter("1s"),

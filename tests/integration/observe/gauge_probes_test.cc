@@ -162,8 +162,8 @@ TEST(RedisProbe, PasswordsComeFromAFile) {
   EXPECT_TRUE(with.check().ok());
   with.start();
   EXPECT_TRUE(with.wait_for(2, 2));
-  ProbeRun wrong("redis: { address: \"" + server.address() + "\", password_file: " +
-                 directory.file("wrong", "guess-1234\n") + " }");
+  ProbeRun wrong("redis: { address: \"" + server.address() +
+                 "\", password_file: " + directory.file("wrong", "guess-1234\n") + " }");
   const base::Status denied = wrong.check();
   ASSERT_FALSE(denied.ok());
   EXPECT_EQ(denied.error().to_string().find("guess-1234"), std::string::npos);
@@ -245,11 +245,13 @@ TEST(ProcessProbe, MeasuresAService) {
 TEST(LogProbe, CountsLinesThatSaySomething) {
   test::TemporaryDirectory directory;
   const std::string file = directory.file("app.log", "error: before the run\n");
-  ProbeRun run("log: { file: " + file + ", matches: \"^(error|fatal): .*time ?out\", every: 50ms }");
+  ProbeRun run("log: { file: " + file +
+               ", matches: \"^(error|fatal): .*time ?out\", every: 50ms }");
   ASSERT_TRUE(run.check().ok());
   run.start();
   ASSERT_TRUE(run.wait_for(0, 1));
-  std::ofstream(file, std::ios::app) << "error: a timeout\ninfo: fatal: time out\nfatal: time out\n";
+  std::ofstream(file, std::ios::app)
+      << "error: a timeout\ninfo: fatal: time out\nfatal: time out\n";
   ASSERT_TRUE(test::eventually([&] {
     run.wait_for(0);
     double sum = 0;

@@ -74,8 +74,9 @@ TEST(HttpProbe, ClosesWhenTheServerSaysSo) {
 TEST(HttpProbe, ReadsChunkedBodiesThatArriveInPieces) {
   ScriptedServer server([](Connection& connection) {
     while (!connection.read_request().empty()) {
-      for (const char* piece : {"HTTP/1.1 200 OK\r\nTransfer-Enc", "oding: chunked\r\n\r\n4;x=y\r\n{\"a\"",
-                                "\r\n", "3\r\n:7}\r", "\n0\r\nTrailer: x\r\n", "\r\n"}) {
+      for (const char* piece :
+           {"HTTP/1.1 200 OK\r\nTransfer-Enc", "oding: chunked\r\n\r\n4;x=y\r\n{\"a\"", "\r\n",
+            "3\r\n:7}\r", "\n0\r\nTrailer: x\r\n", "\r\n"}) {
         connection.send(piece);
         std::this_thread::sleep_for(std::chrono::microseconds(200));
       }
@@ -116,8 +117,7 @@ TEST(HttpProbe, TellsApartTheWaysInWhichAnAnswerIsWrong) {
 }
 
 TEST(HttpProbe, CountsThePartsThatPredictionsAskFor) {
-  const NginxServer server(
-      R"(location / { add_header X-Kind good; return 200 '{"n":3}'; })");
+  const NginxServer server(R"(location / { add_header X-Kind good; return 200 '{"n":3}'; })");
   ProbeRun run(http(server.url()), {"status == 200", "status >= 500", "header[\"X-Kind\"] exists",
                                     "json[\"$.n\"] == 3", "latency > 10s"});
   run.start();
@@ -310,7 +310,8 @@ TEST(HttpProbe, SecretsComeFromAFileAndAreSent) {
   });
   const test::TemporaryDirectory directory;
   const std::string file = directory.file("headers", "# for tests\nAuthorization: Bearer abc\n");
-  ProbeRun run(http(server.url("/a?b=c"), "rate: 50/s, headers: { X-One: \"1\" }, headers_file: " + file));
+  ProbeRun run(
+      http(server.url("/a?b=c"), "rate: 50/s, headers: { X-One: \"1\" }, headers_file: " + file));
   run.start();
   ASSERT_TRUE(run.wait_for(3));
   run.stop();

@@ -18,13 +18,14 @@ class ObserverTest : public testing::Test {
     const model::SignalTable signals = model::signal_table(*map_, {});
     for (const std::string& text : predictions) {
       const bool at_end = text.ends_with("at end");
-      auto parsed = model::parse_prediction("p", text, signals,
-                                            at_end ? model::ClauseRule::kHypothesis
-                                                   : model::ClauseRule::kSteadyState);
+      auto parsed = model::parse_prediction(
+          "p", text, signals,
+          at_end ? model::ClauseRule::kHypothesis : model::ClauseRule::kSteadyState);
       ASSERT_TRUE(parsed.prediction.has_value()) << parsed.errors.front().message;
       predictions_.push_back(std::make_unique<model::Prediction>(*parsed.prediction));
     }
-    writer_ = evidence::RecordWriter::create(directory_.path() + "/run.squall", {}, 1 << 20).value();
+    writer_ =
+        evidence::RecordWriter::create(directory_.path() + "/run.squall", {}, 1 << 20).value();
     recorder_ = std::make_unique<evidence::Recorder>(*writer_, nullptr);
     std::vector<const model::Prediction*> pointers;
     for (const auto& prediction : predictions_) pointers.push_back(prediction.get());
@@ -104,8 +105,8 @@ TEST_F(ObserverTest, TheCheckNamesEveryProbeThatCannotWork) {
 TEST_F(ObserverTest, AProbeThatWaitsDelaysNoOtherAndTheEndDoesNotWaitForIt) {
   const test::RedisServer server;
   test::ScriptedServer silent([](auto& connection) { connection.stall(); });
-  make(std::string(kServices) + "probes:\n  silent: { redis: { address: \"127.0.0.1:" +
-           std::to_string(silent.port()) +
+  make(std::string(kServices) +
+           "probes:\n  silent: { redis: { address: \"127.0.0.1:" + std::to_string(silent.port()) +
            "\", timeout: 5min, every: 50ms } }\n  lively: { redis: { address: \"" +
            server.address() + "\", command: [DBSIZE], every: 50ms } }\n",
        {"silent.success > 50%", "lively.value == 0"});
@@ -119,9 +120,10 @@ TEST_F(ObserverTest, AProbeThatWaitsDelaysNoOtherAndTheEndDoesNotWaitForIt) {
 TEST_F(ObserverTest, WatchesServicesWithoutBeingAsked) {
   std::ofstream(directory_.path() + "/app.log") << "before\n";
   auto app = test::ServerProcess({"sleep", "615.5"}, "/dev/null");
-  make("system: test\nservices:\n  app: { process: { exe: sleep, argv_contains: \"615.5\" }, "
-       "logs: [app.log] }\n  other: { process: { exe: none } }\n",
-       {}, {"app", "other"});
+  make(
+      "system: test\nservices:\n  app: { process: { exe: sleep, argv_contains: \"615.5\" }, "
+      "logs: [app.log] }\n  other: { process: { exe: none } }\n",
+      {}, {"app", "other"});
   ASSERT_TRUE(observer_->start().ok());
   EXPECT_TRUE(test::eventually([&] {
     const auto record = read();
@@ -163,8 +165,8 @@ TEST_F(ObserverTest, WritesAreReadBackAndTheirFateIsTold) {
       const std::string request = connection.read_request();
       if (request.empty()) return;
       const auto reply = [&](int status, const std::string& body) {
-        connection.send("HTTP/1.1 " + std::to_string(status) + " X\r\nContent-Length: " +
-                        std::to_string(body.size()) + "\r\n\r\n" + body);
+        connection.send("HTTP/1.1 " + std::to_string(status) +
+                        " X\r\nContent-Length: " + std::to_string(body.size()) + "\r\n\r\n" + body);
       };
       std::unique_lock lock(mutex);
       if (request.starts_with("GET /items/")) {
@@ -242,12 +244,11 @@ TEST_F(ObserverTest, AReadBackThatCannotBeAskedIsUnknownAndDoesNotTakeForEver) {
 }
 
 TEST_F(ObserverTest, ChecksCertificates) {
-  ASSERT_EQ(test::ServerProcess({"openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days",
-                                 "2", "-subj", "/CN=localhost", "-addext",
-                                 "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout",
-                                 directory_.path() + "/key.pem", "-out",
-                                 directory_.path() + "/cert.pem"},
-                                directory_.path() + "/openssl.log")
+  ASSERT_EQ(test::ServerProcess(
+                {"openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj",
+                 "/CN=localhost", "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout",
+                 directory_.path() + "/key.pem", "-out", directory_.path() + "/cert.pem"},
+                directory_.path() + "/openssl.log")
                 .wait(),
             0);
   const test::NginxServer server("ssl_certificate " + directory_.path() + "/cert.pem;\n" +

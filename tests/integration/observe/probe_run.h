@@ -22,8 +22,8 @@ namespace squall::observe {
 inline model::SystemMap parse_map(const std::string& yaml, const std::string& directory) {
   const model::Vocabulary vocabulary{.faults = {}, .probes = probe_kinds()};
   model::Diagnostics diagnostics;
-  model::SystemMap map = model::parse_system_map(yaml, directory + "/squall.yaml", "", vocabulary,
-                                                 diagnostics);
+  model::SystemMap map =
+      model::parse_system_map(yaml, directory + "/squall.yaml", "", vocabulary, diagnostics);
   EXPECT_FALSE(diagnostics.has_errors()) << diagnostics.render();
   return map;
 }
@@ -33,9 +33,9 @@ class ProbeRun {
  public:
   explicit ProbeRun(const std::string& kind_yaml, const std::vector<std::string>& parts = {},
                     const std::string& services = "  app: { process: { exe: no-such-program } }\n")
-      : map_(parse_map("system: test\nservices:\n" + services + "probes:\n  probe:\n    " +
-                           kind_yaml + "\n",
-                       directory_.path())) {
+      : map_(parse_map(
+            "system: test\nservices:\n" + services + "probes:\n  probe:\n    " + kind_yaml + "\n",
+            directory_.path())) {
     auto writer = evidence::RecordWriter::create(directory_.path() + "/run.squall",
                                                  {.experiment_name = "test"}, 1 << 20);
     EXPECT_TRUE(writer.ok()) << (writer.ok() ? "" : writer.error().to_string());

@@ -24,9 +24,9 @@ TEST(ParseUrl, TakesUrlsApart) {
 }
 
 TEST(ParseUrl, RefusesWhatWouldBreakARequestOrLeakASecret) {
-  for (const char* text : {"ftp://h/", "h/", "http://", "http://:80/", "http://h:0/", "http://h:x/",
-                           "http://h:99999/", "http://h/a b", "http://h/a\r\nX: y",
-                           "http://user:secret@h/"}) {
+  for (const char* text :
+       {"ftp://h/", "h/", "http://", "http://:80/", "http://h:0/", "http://h:x/", "http://h:99999/",
+        "http://h/a b", "http://h/a\r\nX: y", "http://user:secret@h/"}) {
     const auto url = parse_url(text);
     ASSERT_FALSE(url.ok()) << text;
     EXPECT_FALSE(url.error().hint.empty());
@@ -67,8 +67,11 @@ TEST(HttpRequestTemplate, BodilessWritesSaySo) {
 }
 
 TEST(HttpRequestTemplate, RefusesHeadersThatChangeTheFraming) {
-  for (const auto& header : HttpHeaders{{"A\r\nB", "c"}, {"A", "b\r\nC: d"}, {"", "x"},
-                                        {"Content-Length", "3"}, {"transfer-encoding", "chunked"}}) {
+  for (const auto& header : HttpHeaders{{"A\r\nB", "c"},
+                                        {"A", "b\r\nC: d"},
+                                        {"", "x"},
+                                        {"Content-Length", "3"},
+                                        {"transfer-encoding", "chunked"}}) {
     RequestOptions options = post();
     options.headers = {header};
     EXPECT_FALSE(HttpRequestTemplate::make(options).ok()) << header.first;

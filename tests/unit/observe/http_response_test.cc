@@ -39,10 +39,12 @@ Parsed parse(std::string_view text, const std::vector<std::size_t>& cuts = {},
 
 constexpr std::string_view kPlain = "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX-A: b\r\n\r\nhello";
 constexpr std::string_view kChunked =
-    "HTTP/1.1 200\r\nTransfer-Encoding: gzip, Chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n1\r\n!\r\n0\r\nT: "
+    "HTTP/1.1 200\r\nTransfer-Encoding: gzip, "
+    "Chunked\r\n\r\n5;a=\"b\"\r\nhello\r\n1\r\n!\r\n0\r\nT: "
     "x\r\n\r\n";
 constexpr std::string_view kInterim =
-    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: 0\r\n\r\n";
+    "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 201 Created\r\ncontent-length: "
+    "0\r\n\r\n";
 constexpr std::string_view kToEnd = "HTTP/1.0 200 OK\r\nServer: old\r\n\r\nall of it";
 
 TEST(HttpResponse, ReadsEveryFraming) {
@@ -119,7 +121,8 @@ TEST(HttpResponse, RefusesWhatIsNotHttp) {
         "HTTP/1.1 2000 OK\r\n\r\n", "HTTP/1.1 abc OK\r\n\r\n", "HTTP/1.1  200 OK\r\n\r\n",
         "HTTP/1.1 200 OK\r\nno colon\r\n\r\n", "HTTP/1.1 200 OK\r\nA b: c\r\n\r\n",
         "HTTP/1.1 200 OK\r\nA: b\r\n folded\r\n\r\n", "HTTP/1.1 200 OK\r\n: b\r\n\r\n",
-        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n", "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length:\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
@@ -130,9 +133,9 @@ TEST(HttpResponse, RefusesWhatIsNotHttp) {
 }
 
 TEST(HttpResponse, HoldsItsLimits) {
-  EXPECT_EQ(parse("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", {}, Parser::Request::kOther, 10)
-                .state,
-            ResponseState::kTooLarge);
+  EXPECT_EQ(
+      parse("HTTP/1.1 200 OK\r\nContent-Length: 11\r\n\r\n", {}, Parser::Request::kOther, 10).state,
+      ResponseState::kTooLarge);
   EXPECT_EQ(parse("HTTP/1.1 200 OK\r\n\r\n01234567890", {}, Parser::Request::kOther, 10).state,
             ResponseState::kTooLarge);
   EXPECT_EQ(parse("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n6\r\nabcdef\r\n"
@@ -156,7 +159,8 @@ TEST(HttpResponse, ManyChunksAreNotALongHead) {
 TEST(HttpResponse, FindsHeadersWithoutRegardToCase) {
   Parser parser(Parser::Body::kCount, 100);
   parser.start(Parser::Request::kOther);
-  parser.feed("HTTP/1.1 200 OK\r\nRetry-After:  3 \r\nVary: a\r\nvary: b\r\nContent-Length: 2\r\n\r\nok");
+  parser.feed(
+      "HTTP/1.1 200 OK\r\nRetry-After:  3 \r\nVary: a\r\nvary: b\r\nContent-Length: 2\r\n\r\nok");
   EXPECT_EQ(parser.header("retry-after"), "3");
   EXPECT_EQ(parser.header("VARY"), "a, b");
   EXPECT_EQ(parser.header("Retry"), std::nullopt);
@@ -170,7 +174,8 @@ RC_GTEST_PROP(HttpResponse, AnyBytesEndInSomeState, ()) {
   text += *rc::gen::container<std::string>(
       rc::gen::element('\r', '\n', ':', ' ', '0', 'a', 'f', ';', '\0', '\xff'));
   const Parsed whole = parse(text);
-  const auto cut = static_cast<std::size_t>(*rc::gen::inRange(0, static_cast<int>(text.size()) + 1));
+  const auto cut =
+      static_cast<std::size_t>(*rc::gen::inRange(0, static_cast<int>(text.size()) + 1));
   const Parsed pieces = parse(text, {cut});
   RC_ASSERT(whole.used <= text.size());
   RC_ASSERT(whole.state == pieces.state);

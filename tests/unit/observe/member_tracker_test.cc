@@ -120,8 +120,10 @@ TEST_F(MemberTrackerTest, DescendantsCountForUsageButNotAsProcesses) {
   add(kFirst);
   host_.add_process(kFirst + 1, kFirst, {"helper"});
   host_.add_process(kFirst + 2, kFirst + 1, {"helper"});
-  host_.set_usage(kFirst, {.processor_seconds = 10, .resident_bytes = 100, .threads = 1, .state = 'S'});
-  host_.set_usage(kFirst + 1, {.processor_seconds = 1, .resident_bytes = 20, .threads = 2, .state = 'S'});
+  host_.set_usage(kFirst,
+                  {.processor_seconds = 10, .resident_bytes = 100, .threads = 1, .state = 'S'});
+  host_.set_usage(kFirst + 1,
+                  {.processor_seconds = 1, .resident_bytes = 20, .threads = 2, .state = 'S'});
   host_.set_usage(kFirst + 2, {.resident_bytes = 3, .threads = 4, .state = 'S'});
   MemberTracker tracker(service_);
   look(tracker);

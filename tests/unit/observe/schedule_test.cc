@@ -53,9 +53,9 @@ TEST(ArrivalSchedule, RampsMayFallAndBeginAtZero) {
 }
 
 TEST(ArrivalSchedule, StepsFollowOneAnotherAndTheLastStays) {
-  const ArrivalSchedule steps = ArrivalSchedule::steps(
-      {{.rate = 10, .length = seconds(5)}, {.rate = 0, .length = seconds(3)},
-       {.rate = 100, .length = seconds(1)}});
+  const ArrivalSchedule steps = ArrivalSchedule::steps({{.rate = 10, .length = seconds(5)},
+                                                        {.rate = 0, .length = seconds(3)},
+                                                        {.rate = 100, .length = seconds(1)}});
   EXPECT_EQ(arrivals(steps, seconds(5)).size(), 50u);
   EXPECT_EQ(arrivals(steps, seconds(8)).size(), 50u);
   EXPECT_EQ(arrivals(steps, seconds(10)).size(), 250u);
@@ -92,12 +92,13 @@ TEST(ArrivalSchedule, IsMadeFromParameters) {
   const auto make = [&](base::Json json) { return make_from(std::move(json)).value(); };
   EXPECT_EQ(make({{"shape", "constant"}, {"rate", 5.0}}).peak_rate(), 5);
   EXPECT_EQ(make({{"shape", "poisson"}, {"rate", 7.0}}).peak_rate(), 7);
-  EXPECT_EQ(make({{"shape", "ramp"}, {"from", 1.0}, {"to", 9.0}, {"over", 1'000'000'000}})
-                .peak_rate(),
-            9);
-  const base::Json steps = {{"shape", "step"},
-                            {"steps", {{{"rate", 2.0}, {"for", 1'000'000'000}},
-                                       {{"rate", 4.0}, {"for", 1'000'000'000}}}}};
+  EXPECT_EQ(
+      make({{"shape", "ramp"}, {"from", 1.0}, {"to", 9.0}, {"over", 1'000'000'000}}).peak_rate(),
+      9);
+  const base::Json steps = {
+      {"shape", "step"},
+      {"steps",
+       {{{"rate", 2.0}, {"for", 1'000'000'000}}, {{"rate", 4.0}, {"for", 1'000'000'000}}}}};
   EXPECT_EQ(arrivals(make(steps), seconds(3)).size(), 2u + 8u);
   EXPECT_FALSE(make_from({{"shape", "spiral"}}).ok());
 }
