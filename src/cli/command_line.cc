@@ -38,12 +38,14 @@ std::string footer_of(const Command& command) {
 
 void describe(CLI::App& app, const Command& command, Parsed& parsed) {
   for (const Positional& positional : command.positionals) {
-    auto& values = parsed.positionals[std::string(positional.name)];
+    const std::string name(positional.name);
+    const std::string summary(positional.summary);
+    // A single positional is bound to one string: CLI11 lets a vector take all that follows.
     CLI::Option* option =
-        app.add_option(std::string(positional.name), values, std::string(positional.summary));
+        positional.repeated ? app.add_option(name, parsed.positionals[name], summary)
+                            : app.add_option(name, parsed.options[name], summary);
     option->type_name("");
     if (positional.required) option->required();
-    option->expected(positional.required ? 1 : 0, positional.repeated ? (1 << 20) : 1);
   }
   for (const Option& each : command.options) {
     const std::string name(each.name);
@@ -103,8 +105,13 @@ Arguments arguments_of(const Command& command, Parsed&& parsed, const CLI::App& 
     }
   }
   for (const Positional& each : command.positionals) {
-    arguments.positional_values[std::string(each.name)] =
-        std::move(parsed.positionals[std::string(each.name)]);
+    const std::string name(each.name);
+    auto& values = arguments.positional_values[name];
+    if (each.repeated) {
+      values = std::move(parsed.positionals[name]);
+    } else if (app.get_option(name)->count() > 0) {
+      values = {parsed.options[name]};
+    }
   }
   return arguments;
 }

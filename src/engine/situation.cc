@@ -25,6 +25,24 @@ std::vector<safety::OtherLease> other_leases_of(const std::vector<inject::Active
   return others;
 }
 
+// One answer a probe; the error's context names its probe.
+std::vector<safety::ProbeAnswer> ask_probes(observe::Observer& observer) {
+  std::vector<safety::ProbeAnswer> answers;
+  for (const std::string& name : observer.probe_names()) answers.push_back({name, std::nullopt});
+  for (base::Error& error : observer.check()) {
+    const std::string context = error.context.empty() ? std::string() : error.context.back();
+    const auto answer = std::find_if(answers.begin(), answers.end(), [&](const auto& each) {
+      return context == "checking probe " + each.probe;
+    });
+    if (answer != answers.end()) {
+      answer->error = std::move(error);
+    } else {
+      answers.push_back({context, std::move(error)});
+    }
+  }
+  return answers;
+}
+
 std::vector<safety::Rehearsal> rehearse(const SituationSources& sources) {
   std::vector<safety::Rehearsal> rehearsals;
   for (const model::FaultBinding& fault : sources.bound.binding.faults) {
@@ -103,11 +121,7 @@ safety::Situation gather_situation(const SituationSources& sources) {
   } else {
     situation.kill_switch = std::optional<safety::Engaged>{};
   }
-  for (base::Error& error : sources.observer.check()) {
-    // The innermost context names the probe.
-    const std::string probe = error.context.empty() ? std::string("probe") : error.context.back();
-    situation.probes.push_back({probe, std::move(error)});
-  }
+  situation.probes = ask_probes(sources.observer);
   situation.rehearsals = rehearse(sources);
   situation.free_bytes = base::free_space(sources.record_directory);
   situation.needed_bytes = sources.record_size;

@@ -98,6 +98,7 @@ class RealObserver final : public Observer {
   ~RealObserver() override { stop(); }
   base::Status make_probes();
 
+  std::vector<std::string> probe_names() const override;
   std::vector<base::Error> check() override;
   base::Status start() override;
   void expect_changes(const std::string& service) override { watch_->expect_changes(service); }
@@ -175,6 +176,12 @@ base::Status RealObserver::make_probes() {
         {.name = specification.name, .probe = std::move(probe).value(), .thread = std::nullopt});
   }
   return {};
+}
+
+std::vector<std::string> RealObserver::probe_names() const {
+  std::vector<std::string> names;
+  for (const RunningProbe& running : probes_) names.push_back(running.name);
+  return names;
 }
 
 std::vector<base::Error> RealObserver::check() {

@@ -39,7 +39,10 @@ class Observer {
   // not reachable is for check() to say.
   static base::Result<std::unique_ptr<Observer>> create(ObserverOptions options);
   virtual ~Observer() = default;
-  // Asks every probe once, in parallel. One error per probe that cannot reach its target.
+  // The probes that run, in the map's order.
+  virtual std::vector<std::string> probe_names() const = 0;
+  // Asks every probe once, in parallel. One error per probe that cannot reach its target; its
+  // context ends with "checking probe NAME".
   virtual std::vector<base::Error> check() = 0;
   virtual base::Status start() = 0;  // declares series, starts threads
   // Tells the watch that these processes are about to be killed or restarted by us, so that their

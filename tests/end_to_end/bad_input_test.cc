@@ -88,7 +88,7 @@ TEST_F(BadInput, AnUnknownCommandOrOption) {
   expect({"rnu"}, 2, "Did you mean `run`");
   expect({"run", "--nonsense"}, 2, "--help");
   expect({"run"}, 2, "EXPERIMENT");
-  expect({"show", "ffffffff"}, 1, "squall list");
+  expect({"show", "ffffffff"}, 2, "squall list");
 }
 
 TEST_F(BadInput, AFileThatIsNotThere) {

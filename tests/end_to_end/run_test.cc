@@ -29,13 +29,23 @@ std::string verdict_of(const base::Json& report, std::string_view prediction) {
   return "absent";
 }
 
+// One line a prediction, for the messages of failures.
+std::string predictions_of(const base::Json& report) {
+  std::string lines;
+  for (const base::Json& each : report.at("predictions")) {
+    lines += each.at("name").get<std::string>() + ": " + each.at("verdict").get<std::string>() +
+             ": " + each.at("reason").get<std::string>() + "\n";
+  }
+  return lines;
+}
+
 TEST(Run, EveryPredictionHoldsWhenTheSystemDoesNotCare) {
   const SmallSystem system;
   system.write_kill_experiment("  no-errors: reads.success >= 95% during fault\n"
                                "  fast: p90(reads.latency) < 250ms during fault");
   const Finished run = system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
   const base::Json report = json_of(run);
-  EXPECT_EQ(run.exit_status, 0) << run.output << run.error;
+  EXPECT_EQ(run.exit_status, 0) << predictions_of(report) << run.error;
   EXPECT_EQ(verdict_of(report, "no-errors"), "held");
   EXPECT_EQ(verdict_of(report, "fast"), "held");
   EXPECT_EQ(report.at("verdict"), "held");
@@ -52,7 +62,7 @@ TEST(Run, PredictionsAreJudgedEachOnItsOwn) {
                                "  recovers: reads.success >= 90% for 1s within 3s of revert");
   const Finished run = system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
   const base::Json report = json_of(run);
-  EXPECT_EQ(run.exit_status, 4) << run.output << run.error;
+  EXPECT_EQ(run.exit_status, 4) << predictions_of(report) << run.error;
   EXPECT_EQ(verdict_of(report, "no-errors"), "violated");
   EXPECT_EQ(verdict_of(report, "fast"), "held");
   EXPECT_EQ(verdict_of(report, "recovers"), "held");

@@ -116,6 +116,7 @@ faults:
 blast_radius: {{ services: [worker], processes: 1, duration: 5s }}
 abort_when: [ reads.success < 20% over 1s ]
 phases: {{ baseline: 1500ms, recovery: 4s }}
+load_limits: {{ lag: 500ms, drops: 5% }}  # test machines are noisy
 {})", hypothesis, fault, more));
 }
 
