@@ -38,7 +38,8 @@ void take(std::span<const std::byte> packet) {
   if (!message.ok()) return;
   const auto again = inject::encode(*message);
   if (again.ok()) SQUALL_CHECK(inject::decode(*again).ok());
-  if (const auto* arm = std::get_if<inject::ArmMessage>(&*message)) create_fault(arm->request.binding);
+  if (const auto* arm = std::get_if<inject::ArmMessage>(&*message))
+    create_fault(arm->request.binding);
 }
 
 }  // namespace

@@ -68,7 +68,8 @@ base::Result<std::string> v2_mount() {
 
 base::Result<std::string> v2_group_of(pid_t pid) {
   SQUALL_TRY(v2_mount());
-  SQUALL_ASSIGN(const std::string text, base::read_pseudo_file(fmt::format("/proc/{}/cgroup", pid)));
+  SQUALL_ASSIGN(const std::string text,
+                base::read_pseudo_file(fmt::format("/proc/{}/cgroup", pid)));
   for (const std::string& line : base::split(text, '\n')) {
     if (!line.starts_with("0::")) continue;
     if (line.size() > 4) return line.substr(3);
@@ -97,9 +98,9 @@ base::Status check_holds_only(const std::string& group, const base::ProcessIdent
   }
   for (const ProcessEntry& entry : tree) {
     if (entry.state == 'Z' || holds(entry.identity.pid)) continue;
-    return base::Error{.code = base::ErrorCode::kBlocked,
-                       .message = fmt::format("process {} is outside of cgroup {}",
-                                              entry.identity.pid, group)};
+    return base::Error{
+        .code = base::ErrorCode::kBlocked,
+        .message = fmt::format("process {} is outside of cgroup {}", entry.identity.pid, group)};
   }
   if (!tree.empty()) return {};
   return base::Error{.code = base::ErrorCode::kNotFound,

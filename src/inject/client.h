@@ -34,8 +34,8 @@ struct LeaseEvent {
   std::string fault;
   LeaseState state = LeaseState::kArming;
   base::Instant at;
-  std::string text;    // proof or reason, one sentence
-  std::string proof;   // JSON object as text: what was read back
+  std::string text;   // proof or reason, one sentence
+  std::string proof;  // JSON object as text: what was read back
   // kReverting: why ("deadline", "asked", "engine gone", "heartbeat missing", "signal").
   std::string cause;
   // kFailed: the fault is not active (arming failed and was undone) or its revert is not verified.
@@ -46,17 +46,17 @@ struct LeaseEvent {
 };
 
 struct HolderOptions {
-  std::string run;          // run id, for status and journal
-  std::string experiment;   // name, for status
-  std::string reason;       // scenario, for status
+  std::string run;               // run id, for status and journal
+  std::string experiment;        // name, for status
+  std::string reason;            // scenario, for status
   std::string system_directory;  // folder of the map: start argv run there
   base::Duration renewal_limit = std::chrono::seconds(3);  // no renewal for this long: revert
-  std::string state_directory;   // where journal and lease files lie; empty: the default
+  std::string state_directory;           // where journal and lease files lie; empty: the default
   std::vector<std::string> holder_argv;  // empty: our own executable with `holder`; for tests
 };
 
-// Somebody other than the engine ended the run: `squall stop`, or a signal to the holder. All leases
-// are being reverted, and no new one is accepted.
+// Somebody other than the engine ended the run: `squall stop`, or a signal to the holder. All
+// leases are being reverted, and no new one is accepted.
 struct StopNotice {
   std::string who;
   std::string why;
@@ -110,7 +110,8 @@ model::PlannedFault describe(const model::SystemMap& map, const model::FaultSpec
 // Descriptors of all kinds, for the Vocabulary.
 std::span<const model::FaultKindDescriptor* const> fault_kinds();
 
-// ---- What is active on this host, without any engine ----------------------------------------------
+// ---- What is active on this host, without any engine
+// ----------------------------------------------
 
 struct ActiveLease {
   base::LeaseId lease;
@@ -120,11 +121,11 @@ struct ActiveLease {
   std::string kind;
   std::string reason;
   std::vector<std::string> targets;
-  std::string owner;            // user name that started it
+  std::string owner;  // user name that started it
   LeaseState state = LeaseState::kArmed;
-  base::Instant ends;           // deadline
+  base::Instant ends;  // deadline
   base::ProcessIdentity holder;
-  bool holder_alive = true;     // false: what is left needs `squall cleanup`
+  bool holder_alive = true;  // false: what is left needs `squall cleanup`
 };
 base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_directory = {});
 
@@ -151,15 +152,15 @@ base::Status engage_kill_switch(std::string_view who, std::string_view why,
                                 const std::string& state_directory = {});
 base::Status release_kill_switch(const std::string& state_directory = {});
 
-// Entry of the holder process (`squall holder`, hidden): serves on descriptor 3 until told to end or
-// the engine dies. Returns the exit status.
+// Entry of the holder process (`squall holder`, hidden): serves on descriptor 3 until told to end
+// or the engine dies. Returns the exit status.
 int holder_main();
 
 // Mechanisms tried on this host, for `squall doctor`.
 struct MechanismReport {
   std::string mechanism;
   bool works = false;
-  std::string detail;   // precision, or why not
+  std::string detail;  // precision, or why not
   std::string remedy;
   model::LifetimeClass lifetime = model::LifetimeClass::kOneWay;
 };

@@ -171,7 +171,9 @@ base::Result<std::vector<std::string>> replay_all(const StateDirectory& director
                      .context = dead.lines};
 }
 
-std::string now_text() { return base::format_wall_time(base::real_clock().wall_now()); }
+std::string now_text() {
+  return base::format_wall_time(base::real_clock().wall_now());
+}
 
 }  // namespace
 

@@ -16,7 +16,8 @@ constexpr base::Duration kRehearsalLimit = std::chrono::seconds(2);
 
 void wait_as_asked(const Step& step, base::Instant deadline) {
   std::vector<pollfd> requests;
-  for (const int fd : step.descriptors) requests.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+  for (const int fd : step.descriptors)
+    requests.push_back({.fd = fd, .events = POLLIN, .revents = 0});
   base::Duration left = std::max(base::Duration::zero(), deadline - base::BootClock::now());
   if (step.again > base::Duration::zero()) left = std::min(left, step.again);
   const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
@@ -42,7 +43,9 @@ Step Step::wait_for(std::vector<int> descriptors, base::Duration again) {
   return step;
 }
 
-Step Step::wait(base::Duration again) { return wait_for({}, again); }
+Step Step::wait(base::Duration again) {
+  return wait_for({}, again);
+}
 
 Step Step::failed(base::Error error) {
   Step step;
@@ -61,9 +64,8 @@ base::Result<Step> drive(Fault& fault, Step (Fault::*step)(), base::Duration lim
     if (result.state == Step::State::kDone) return result;
     if (result.state == Step::State::kFailed) return result.error;
     if (base::BootClock::now() >= deadline) {
-      return base::Error{
-          .code = base::ErrorCode::kTimeout,
-          .message = fmt::format("not done after {}", base::format_duration(limit))};
+      return base::Error{.code = base::ErrorCode::kTimeout,
+                         .message = fmt::format("not done after {}", base::format_duration(limit))};
     }
     wait_as_asked(result, deadline);
   }

@@ -18,8 +18,8 @@
 
 namespace squall::inject {
 
-// The outcome of one call of a step. A step never blocks: the holder has one thread, which must keep
-// the deadlines of all leases. What takes time returns kWaiting and is called again.
+// The outcome of one call of a step. A step never blocks: the holder has one thread, which must
+// keep the deadlines of all leases. What takes time returns kWaiting and is called again.
 struct Step {
   enum class State { kDone, kWaiting, kFailed };
   State state = State::kDone;

@@ -147,7 +147,9 @@ bool Holder::finished() const {
   });
 }
 
-void Holder::poll_once() { handle_ready(wait_for_events()); }
+void Holder::poll_once() {
+  handle_ready(wait_for_events());
+}
 
 std::vector<int> Holder::wait_for_events() {
   std::vector<pollfd> requests;
@@ -299,14 +301,13 @@ void Holder::revert_all(std::string_view cause) {
 }
 
 void Holder::check_heartbeat() {
-  const bool silent =
-      base::BootClock::now() - last_renewal_ >= hello_.options.renewal_limit;
+  const bool silent = base::BootClock::now() - last_renewal_ >= hello_.options.renewal_limit;
   if (silent) revert_all("heartbeat missing");
 }
 
 void Holder::drop_finished_leases() {
-  ended_leases_ += static_cast<int>(
-      std::erase_if(leases_, [](const auto& lease) { return lease->over(); }));
+  ended_leases_ +=
+      static_cast<int>(std::erase_if(leases_, [](const auto& lease) { return lease->over(); }));
 }
 
 Lease::Means Holder::means() {
@@ -371,15 +372,17 @@ void Holder::rehearse(const RehearseMessage& message) {
   };
   const FaultKind* kind = find_kind(message.binding.kind);
   if (kind == nullptr)
-    return answer(base::Error{.code = base::ErrorCode::kUnsupported,
-                              .message = "no such kind of fault"});
+    return answer(
+        base::Error{.code = base::ErrorCode::kUnsupported, .message = "no such kind of fault"});
   if (!leases_.empty())
     return answer(base::Error{.code = base::ErrorCode::kConflict,
                               .message = "no rehearsal while faults are active"});
   LeaseRecord record;
   record.lease = base::LeaseId::generate();
   record.binding = message.binding;
-  Lease scratch{record, *kind, std::nullopt,
+  Lease scratch{record,
+                *kind,
+                std::nullopt,
                 {.host = host::real_host(), .programs = *programs_, .tell = [](const auto&) {}}};
   answer(kind->rehearse(message.binding, scratch));
   last_renewal_ = base::BootClock::now();

@@ -1,7 +1,7 @@
 #pragma once
-// The holder: one process a run, one thread, that installs and holds faults and takes them away when
-// it is asked, when their time is over, and when the engine dies, hangs or is silent. It never forks
-// while it holds faults, and never waits for anything but its poll loop.
+// The holder: one process a run, one thread, that installs and holds faults and takes them away
+// when it is asked, when their time is over, and when the engine dies, hangs or is silent. It never
+// forks while it holds faults, and never waits for anything but its poll loop.
 
 #include <deque>
 #include <memory>

@@ -132,8 +132,13 @@ class Client final : public HolderClient {
       unanswered_since_.reset();
       return holder_.signal(SIGKILL);
     }
-    SQUALL_TRY(send(RenewMessage{}));
-    if (!unanswered_since_) unanswered_since_ = now;
+    // A holder that died has nothing to renew; take_events() tells what became of its faults.
+    if (finished_) return holder_died();
+    auto sent = send(RenewMessage{});
+    if (!sent.ok() && sent.error().code != base::ErrorCode::kUnavailable &&
+        sent.error().code != base::ErrorCode::kExhausted)
+      return sent;
+    if (!unanswered_since_ && !replaying_) unanswered_since_ = now;
     return {};
   }
   base::Status revert(base::LeaseId lease, std::string_view cause) override {
@@ -168,9 +173,7 @@ class Client final : public HolderClient {
   base::Status send(const Message& message) {
     if (!connection_.socket || replaying_) return holder_died();
     SQUALL_ASSIGN(const auto packet, encode(message));
-    auto sent = send_packet(connection_.socket.get(), packet);
-    // Its buffer is full of what it has not read: it hangs, and its own deadlines must do.
-    return sent;
+    return send_packet(connection_.socket.get(), packet);
   }
 
   // Takes all that waits, and notices the holder's death.
@@ -209,15 +212,16 @@ class Client final : public HolderClient {
     }
   }
 
-  // The holder's end of the socket is closed. If it did not say that it was finished, it died, and a
-  // second one undoes what it held; if that one dies too, `squall cleanup` is left.
+  // The holder's end of the socket is closed. If it did not say that it was finished, it died, and
+  // a second one undoes what it held; if that one dies too, `squall cleanup` is left.
   base::Status lost() {
     connection_.socket.reset();
     wait_for_exit();
     if (said_finished_ || replaying_ || !ready_) {
       if (!said_finished_ && ready_)
-        left_.push_back("the holder and the process that was to undo its faults both died: run "
-                        "`squall cleanup`");
+        left_.push_back(
+            "the holder and the process that was to undo its faults both died: run "
+            "`squall cleanup`");
       finished_ = true;
       return {};
     }
@@ -229,8 +233,8 @@ class Client final : public HolderClient {
   }
 
   base::Status wait(base::Instant deadline, std::string_view what) const {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline -
-                                                                   base::BootClock::now());
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - base::BootClock::now());
     epoll_event event{};
     if (left.count() > 0 &&
         ::epoll_wait(epoll_.get(), &event, 1, static_cast<int>(left.count())) != 0)
@@ -277,8 +281,9 @@ base::Result<std::unique_ptr<HolderClient>> HolderClient::start(const HolderOpti
   if (::geteuid() != 0) {
     return base::Error{
         .code = base::ErrorCode::kPermission,
-        .message = "injecting faults needs root: CAP_KILL for process faults, CAP_NET_ADMIN for "
-                   "network faults",
+        .message =
+            "injecting faults needs root: CAP_KILL for process faults, CAP_NET_ADMIN for "
+            "network faults",
         .hint = "run it with sudo; `squall check` and `squall plan` need no privilege"};
   }
   SQUALL_TRY(check_run_id(options.run));

@@ -50,9 +50,9 @@ base::Result<LeaseRecord> lease_from_text(std::string_view text) {
   const std::int64_t format = integer_field(json, "format");
   const auto lease = lease_id_from(text_field(json, "lease"));
   if (format != kFormat || !lease) {
-    return base::Error{.code = base::ErrorCode::kUnsupported,
-                       .message = fmt::format("it has format {}, this Squall reads format {}",
-                                              format, kFormat)};
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("it has format {}, this Squall reads format {}", format, kFormat)};
   }
   LeaseRecord record;
   record.lease = *lease;
@@ -96,8 +96,7 @@ void take_frame(const base::FrameView& frame, std::size_t offset, JournalContent
       return;
     case FrameType::kState: {
       const auto json = base::parse_json(text, kReadLimit);
-      const auto state =
-          json.ok() ? lease_state_from(text_field(*json, "state")) : std::nullopt;
+      const auto state = json.ok() ? lease_state_from(text_field(*json, "state")) : std::nullopt;
       if (!state) return add_damage(content, fmt::format("an unreadable state at byte {}", offset));
       content.state = *state;
       content.ends = base::instant_from_nanoseconds(integer_field(*json, "ends_ns"));

@@ -28,9 +28,9 @@ struct LeaseRecord {
   std::string run;
   std::string experiment;
   std::string reason;
-  std::string owner;             // user name
+  std::string owner;  // user name
   std::string system_directory;
-  std::string boot_id;           // /proc/sys/kernel/random/boot_id when it was written
+  std::string boot_id;  // /proc/sys/kernel/random/boot_id when it was written
   base::ProcessIdentity holder;
   base::ProcessIdentity engine;
   model::FaultBinding binding;
@@ -43,8 +43,8 @@ struct JournalContent {
   std::optional<LeaseRecord> lease;  // absent: the first frame is damaged or of another version
   std::vector<std::string> notes;
   LeaseState state = LeaseState::kArming;
-  base::Instant ends;                // deadline; the request's moment plus duration until armed
-  std::string damage;                // empty: whole. Else what is wrong, and where
+  base::Instant ends;  // deadline; the request's moment plus duration until armed
+  std::string damage;  // empty: whole. Else what is wrong, and where
 };
 
 // Reads whatever can be read. Never fails: damage is part of the answer.
@@ -61,8 +61,8 @@ class LeaseJournal {
   // then nothing is left there.
   static base::Result<LeaseJournal> create(const std::string& folder, const LeaseRecord& record);
 
-  // A dead holder's journal, for whoever undoes its fault: locked, to be removed at the end. Nothing
-  // more can be written to it. kConflict when its holder lives or somebody else undoes it.
+  // A dead holder's journal, for whoever undoes its fault: locked, to be removed at the end.
+  // Nothing more can be written to it. kConflict when its holder lives or somebody else undoes it.
   static base::Result<LeaseJournal> adopt(const std::string& path);
 
   // On disk when it returns. kExhausted when the space set aside is used up.

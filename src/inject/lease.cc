@@ -76,9 +76,9 @@ base::Instant Lease::due() const {
 
 void Lease::advance(const std::vector<int>& ready) {
   if (stage_ == Stage::kOver) return;
-  const bool called = std::any_of(
-      wait_.descriptors.begin(), wait_.descriptors.end(),
-      [&](int fd) { return std::binary_search(ready.begin(), ready.end(), fd); });
+  const bool called = std::any_of(wait_.descriptors.begin(), wait_.descriptors.end(), [&](int fd) {
+    return std::binary_search(ready.begin(), ready.end(), fd);
+  });
   if (called) wait_until_ = base::BootClock::now();
   while (stage_ != Stage::kOver) {
     if (!reverting() && base::BootClock::now() >= ends_) return revert("deadline");

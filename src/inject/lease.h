@@ -76,7 +76,7 @@ class Lease final : public FaultContext {
   Stage stage_ = Stage::kArming;
   LeaseState told_ = LeaseState::kArming;
   base::Instant ends_;
-  Step wait_;                  // what the fault waits for
+  Step wait_;  // what the fault waits for
   base::Instant wait_until_ = base::Instant::max();
   base::Instant reverting_since_;
   base::Duration retry_pause_{};

@@ -55,7 +55,9 @@ class MechanismTrial {
     LeaseRecord record;
     record.lease = base::LeaseId::generate();
     record.binding = binding;
-    Lease context{record, kind, std::nullopt,
+    Lease context{record,
+                  kind,
+                  std::nullopt,
                   {.host = host::real_host(), .programs = programs_, .tell = [](const auto&) {}}};
     MechanismReport report{.mechanism = std::move(name), .lifetime = binding.lifetime};
     const auto result = kind.rehearse(binding, context);

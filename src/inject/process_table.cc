@@ -68,7 +68,7 @@ std::vector<ProcessEntry> tree_of(const std::vector<ProcessEntry>& table,
     if (entry.identity == root) tree.push_back(entry);
   }
   for (std::size_t i = 0; i < tree.size(); ++i) {  // grows while we walk: breadth first
-    if (tree.size() > table.size()) break;  // a number reborn while we read made a circle
+    if (tree.size() > table.size()) break;         // a number reborn while we read made a circle
     const pid_t parent = tree[i].identity.pid;
     for (const ProcessEntry& entry : table) {
       if (entry.parent == parent) tree.push_back(entry);

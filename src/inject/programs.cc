@@ -41,13 +41,14 @@ base::Result<Json> json_of(const std::vector<std::byte>& packet) {
                           kPacketLimit);
 }
 
-// ---- the starter process --------------------------------------------------------------------------
+// ---- the starter process
+// --------------------------------------------------------------------------
 
 struct RunningProgram {
   std::uint64_t id = 0;
   ProgramRequest::Purpose purpose = ProgramRequest::Purpose::kCommand;
-  base::ChildProcess child;     // not for kScratch
-  base::PidFd pidfd;            // kScratch
+  base::ChildProcess child;  // not for kScratch
+  base::PidFd pidfd;         // kScratch
   base::UniqueFd output_pipe;
   std::string output;
   base::Instant deadline = base::Instant::max();
@@ -81,8 +82,8 @@ class Starter {
     }
     int timeout = -1;
     if (earliest != base::Instant::max()) {
-      const auto left = std::chrono::ceil<std::chrono::milliseconds>(earliest -
-                                                                     base::BootClock::now());
+      const auto left =
+          std::chrono::ceil<std::chrono::milliseconds>(earliest - base::BootClock::now());
       timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
     }
     if (::poll(requests.data(), requests.size(), timeout) < 0) return errno == EINTR;
@@ -242,7 +243,8 @@ class Starter {
   ::_exit(0);
 }
 
-// ---- the holder's side ----------------------------------------------------------------------------
+// ---- the holder's side
+// ----------------------------------------------------------------------------
 
 class StarterClient final : public Programs {
  public:

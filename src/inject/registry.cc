@@ -37,9 +37,8 @@ base::Error held_by(const LeaseRecord& theirs, const std::string& resource, bool
                              "started by {}",
                              what, theirs.binding.fault, theirs.binding.kind, theirs.run,
                              theirs.experiment, theirs.owner)};
-  error.hint = holder_alive
-                   ? fmt::format("wait for its end, or end it: squall stop {}", theirs.run)
-                   : "its holder is dead: run `squall cleanup`";
+  error.hint = holder_alive ? fmt::format("wait for its end, or end it: squall stop {}", theirs.run)
+                            : "its holder is dead: run `squall cleanup`";
   return error;
 }
 
@@ -59,8 +58,7 @@ base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord&
       const bool taken = std::find(theirs.resources.begin(), theirs.resources.end(), resource) !=
                          theirs.resources.end();
       const bool shared = theirs.run == record.run && resource.starts_with("service/");
-      if (taken && !shared)
-        return held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
+      if (taken && !shared) return held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
     }
   }
   return {};
@@ -86,16 +84,14 @@ base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseR
   SQUALL_ASSIGN(const base::UniqueFd lock, directory.lock());
   SQUALL_ASSIGN(const KillSwitch stop, kill_switch(directory.path()));
   if (stop.engaged) {
-    return base::Error{
-        .code = base::ErrorCode::kBlocked,
-        .message = fmt::format("the kill switch is engaged since {} by {}: {}", stop.since,
-                               stop.who, stop.why),
-        .hint = "when it is safe again: squall stop --release"};
+    return base::Error{.code = base::ErrorCode::kBlocked,
+                       .message = fmt::format("the kill switch is engaged since {} by {}: {}",
+                                              stop.since, stop.who, stop.why),
+                       .hint = "when it is safe again: squall stop --release"};
   }
   SQUALL_TRY(check_conflicts(directory, record));
-  return LeaseJournal::create(kind.survives_reboot ? directory.durable_leases()
-                                                   : directory.leases(),
-                              record);
+  return LeaseJournal::create(
+      kind.survives_reboot ? directory.durable_leases() : directory.leases(), record);
 }
 
 bool alive(const base::ProcessIdentity& identity, const std::string& boot) {
@@ -110,13 +106,16 @@ base::Status check_run_id(const std::string& run) {
                       return std::isalnum(c) != 0 || c == '-' || c == '_' || c == '.';
                     });
   if (fits) return {};
-  return base::Error{.code = base::ErrorCode::kUsage,
-                     .message = "a run id is 1 to 64 letters, digits, dots, dashes and underscores"};
+  return base::Error{
+      .code = base::ErrorCode::kUsage,
+      .message = "a run id is 1 to 64 letters, digits, dots, dashes and underscores"};
 }
 
 base::Status write_run_file(const StateDirectory& directory, const RunFile& run) {
-  const Json json = {{"run", run.run},       {"experiment", run.experiment},
-                     {"owner", run.owner},   {"boot_id", run.boot_id},
+  const Json json = {{"run", run.run},
+                     {"experiment", run.experiment},
+                     {"owner", run.owner},
+                     {"boot_id", run.boot_id},
                      {"holder", to_json(run.holder)}};
   return base::write_file_atomically(base::join_path(directory.runs(), run.run + ".json"),
                                      json.dump(-1, ' ', false, Json::error_handler_t::replace));

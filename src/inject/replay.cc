@@ -49,8 +49,8 @@ class Collector {
     const auto content = read_journal(path);
     if (!content.ok() || !content->lease) return found_.left.push_back(error.to_string());
     found_.lines.push_back(describe_lease(
-        *content->lease, "its holder lives and holds it; to end it: squall stop " +
-                             content->lease->run));
+        *content->lease,
+        "its holder lives and holds it; to end it: squall stop " + content->lease->run));
   }
 
   void take_unreadable(LeaseJournal journal, const std::string& damage) {
@@ -77,9 +77,9 @@ class Collector {
     if ((rebooted && !kind->survives_reboot) || content.state == LeaseState::kVerified) {
       if (auto removed = journal.remove(); !removed.ok())
         return found_.left.push_back(removed.error().to_string());
-      return found_.lines.push_back(describe_lease(
-          record, rebooted ? "the machine was booted since; nothing is left of it"
-                           : "it was reverted and verified already"));
+      return found_.lines.push_back(
+          describe_lease(record, rebooted ? "the machine was booted since; nothing is left of it"
+                                          : "it was reverted and verified already"));
     }
     adopt(std::move(journal), std::move(content), *kind);
   }
@@ -95,8 +95,8 @@ class Collector {
     }
     auto lease = std::make_unique<Lease>(record, kind, std::move(own), means_);
     if (auto recalled = lease->recall(content.notes); !recalled.ok()) {
-      return found_.left.push_back(describe_lease(
-          record, fmt::format("{} (in {})", recalled.error().to_string(), path)));
+      return found_.left.push_back(
+          describe_lease(record, fmt::format("{} (in {})", recalled.error().to_string(), path)));
     }
     found_.leases.push_back(std::move(lease));
   }

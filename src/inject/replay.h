@@ -18,8 +18,8 @@ struct DamagedJournal {
 struct DeadLeases {
   std::vector<std::unique_ptr<Lease>> leases;  // to be undone: call revert()
   std::vector<DamagedJournal> damaged;         // of some of them: set aside when all is done
-  std::vector<std::string> lines;  // what there was to say about the others
-  std::vector<std::string> left;   // what nobody can undo automatically, with what to do
+  std::vector<std::string> lines;              // what there was to say about the others
+  std::vector<std::string> left;  // what nobody can undo automatically, with what to do
 };
 
 // Takes up every journal whose holder is dead (of `run`, or of all runs when empty), and removes

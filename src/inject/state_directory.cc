@@ -61,10 +61,18 @@ base::Status StateDirectory::create() const {
   return {};
 }
 
-std::string StateDirectory::leases() const { return path_ + "/leases"; }
-std::string StateDirectory::durable_leases() const { return durable_ + "/leases"; }
-std::string StateDirectory::runs() const { return path_ + "/runs"; }
-std::string StateDirectory::kill_switch() const { return path_ + "/kill-switch.json"; }
+std::string StateDirectory::leases() const {
+  return path_ + "/leases";
+}
+std::string StateDirectory::durable_leases() const {
+  return durable_ + "/leases";
+}
+std::string StateDirectory::runs() const {
+  return path_ + "/runs";
+}
+std::string StateDirectory::kill_switch() const {
+  return path_ + "/kill-switch.json";
+}
 
 std::vector<std::string> StateDirectory::lease_files() const {
   std::vector<std::string> files = files_with_suffix(leases(), ".lease");

@@ -203,9 +203,8 @@ base::Result<Message> decode_body(Type type, const Json& json) {
     case Type::kEvent:
       return decode_event(json);
     case Type::kRehearsed: {
-      RehearsedMessage rehearsed{.id = unsigned_field(json, "id"),
-                                 .text = text_field(json, "text"),
-                                 .error = {}};
+      RehearsedMessage rehearsed{
+          .id = unsigned_field(json, "id"), .text = text_field(json, "text"), .error = {}};
       if (field(json, "error").is_object()) rehearsed.error = error_from_json(json["error"]);
       return Message{std::move(rehearsed)};
     }
@@ -250,7 +249,8 @@ base::Result<std::vector<std::byte>> encode(const Message& message) {
   std::vector<std::byte> packet;
   const std::string text =
       encoder.body.dump(-1, ' ', false, Json::error_handler_t::replace);  // names may be any bytes
-  base::append_frame(packet, static_cast<std::uint16_t>(encoder.type), base::BootClock::now(), text);
+  base::append_frame(packet, static_cast<std::uint16_t>(encoder.type), base::BootClock::now(),
+                     text);
   if (packet.size() <= kPacketLimit) return packet;
   return base::Error{
       .code = base::ErrorCode::kExhausted,

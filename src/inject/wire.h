@@ -56,8 +56,9 @@ struct StopMessage {
   std::string cause = "stopped";
 };
 
-using Message = std::variant<Hello, ArmMessage, RenewMessage, RevertMessage, RehearseMessage,
-                             EndMessage, Ready, LeaseEvent, RehearsedMessage, Finished, StopMessage>;
+using Message =
+    std::variant<Hello, ArmMessage, RenewMessage, RevertMessage, RehearseMessage, EndMessage, Ready,
+                 LeaseEvent, RehearsedMessage, Finished, StopMessage>;
 
 // The largest packet: Linux's default limit for one is 208 KiB.
 inline constexpr std::size_t kPacketLimit = 160 * 1024;

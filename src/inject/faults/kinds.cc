@@ -15,13 +15,14 @@ extern const FaultKind kCommand;
 namespace {
 
 constexpr std::array<const FaultKind*, 6> kKinds{
-    &kProcessKill,      &kProcessPause,  &kProcessRestart,
-    &kNetworkPartition, &kNetworkRefuse, &kCommand,
+    &kProcessKill, &kProcessPause, &kProcessRestart, &kNetworkPartition, &kNetworkRefuse, &kCommand,
 };
 
 }  // namespace
 
-std::span<const FaultKind* const> all_kinds() { return kKinds; }
+std::span<const FaultKind* const> all_kinds() {
+  return kKinds;
+}
 
 const FaultKind* find_kind(std::string_view name) {
   for (const FaultKind* kind : kKinds) {

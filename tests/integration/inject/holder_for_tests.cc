@@ -2,4 +2,6 @@
 
 #include "inject/client.h"
 
-int main() { return squall::inject::holder_main(); }
+int main() {
+  return squall::inject::holder_main();
+}

@@ -243,8 +243,8 @@ TEST_F(Leases, AReplayLeavesAProcessRebornWithTheNumberAlone) {
   content.lease->binding.targets[0].process.start_time -= 1;
   content.lease->holder.start_time -= 1;
   auto journal = LeaseJournal::create(StateDirectory{state_}.leases(), *content.lease).value();
-  const Json note = {{"stopping",
-                      Json::array({{{"pid", victim_.pid}, {"start_time", victim_.start_time - 1}}})}};
+  const Json note = {
+      {"stopping", Json::array({{{"pid", victim_.pid}, {"start_time", victim_.start_time - 1}}})}};
   ASSERT_TRUE(journal.note(note.dump()).ok());
   { const LeaseJournal closed = std::move(journal); }
   ::kill(victim_.pid, SIGSTOP);
@@ -261,9 +261,14 @@ TEST_F(Leases, NoKillBetweenTwoSystemCallsLeavesTheVictimStopped) {
   for (int call = 5; completed < 3 && call < 900; call += 7) {
     SCOPED_TRACE("killed at system call " + std::to_string(call));
     auto traced = options("run-" + std::to_string(call));
-    traced.holder_argv = {"/usr/bin/strace", "-D", "-o", "/dev/null", "-e",
+    traced.holder_argv = {"/usr/bin/strace",
+                          "-D",
+                          "-o",
+                          "/dev/null",
+                          "-e",
                           "inject=all:signal=SIGKILL:when=" + std::to_string(call),
-                          program("holder_for_tests"), "holder"};
+                          program("holder_for_tests"),
+                          "holder"};
     auto client = HolderClient::start(traced);
     bool survived = false;
     if (client.ok()) {

@@ -42,7 +42,9 @@ class Server {
   }
 
  private:
-  socklen_t size() const { return family_ == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
+  socklen_t size() const {
+    return family_ == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  }
   sockaddr_storage address(std::uint16_t port) const {
     sockaddr_storage storage{};
     storage.ss_family = static_cast<sa_family_t>(family_);
@@ -244,7 +246,8 @@ TEST_F(NetworkFaults, PartitionByUserHitsThatUserOnly) {
   wait_for(LeaseState::kVerified);
 }
 
-// ---- command ---------------------------------------------------------------------------------------
+// ---- command
+// ---------------------------------------------------------------------------------------
 
 class CommandFault : public InjectTest {
  protected:

@@ -59,10 +59,10 @@ TEST_F(ProcessFaults, KillSaysWhenNoReplacementComes) {
   EXPECT_TRUE(failed.still_active);
   EXPECT_NE(failed.text.find("no replacement"), std::string::npos);
   start_victim();  // late, but it comes: the revert is tried on
-  EXPECT_EQ(wait_for_event([](const auto& e) { return e.state == LeaseState::kVerified; }, false,
-                           true)
-                .state,
-            LeaseState::kVerified);
+  EXPECT_EQ(
+      wait_for_event([](const auto& e) { return e.state == LeaseState::kVerified; }, false, true)
+          .state,
+      LeaseState::kVerified);
 }
 
 TEST_F(ProcessFaults, ATargetThatDiesBetweenBindAndArmIsToldAndNothingIsLeft) {
@@ -156,7 +156,8 @@ TEST_F(ProcessFaults, ATargetThatDiesWhilePausedIsTold) {
 }
 
 TEST_F(ProcessFaults, PauseFreezesAGroupThatHoldsOnlyTheTarget) {
-  const auto mounted = base::run_command({.argv = {"findmnt", "-nfo", "TARGET", "-t", "cgroup2"}}, 10s);
+  const auto mounted =
+      base::run_command({.argv = {"findmnt", "-nfo", "TARGET", "-t", "cgroup2"}}, 10s);
   if (!mounted.ok() || mounted->output.empty()) GTEST_SKIP() << "no cgroup v2 here";
   add_service(1);
   const auto victim = start_victim({"children=2"});
@@ -184,9 +185,8 @@ TEST_F(ProcessFaults, PauseFreezesAGroupThatHoldsOnlyTheTarget) {
 TEST_F(ProcessFaults, RestartEndsTheMemberAndStartsItAtOnce) {
   add_service(1);
   const auto victim = start_victim({"ignore-term"});
-  const Json parameters = {{"service", "victim"},    {"count", 1},
-                           {"random", true},         {"signal", "SIGTERM"},
-                           {"grace", 100'000'000},   {"restore", "start"},
+  const Json parameters = {{"service", "victim"},    {"count", 1},           {"random", true},
+                           {"signal", "SIGTERM"},    {"grace", 100'000'000}, {"restore", "start"},
                            {"limit", 20'000'000'000}};
   wait_until([&] { return find_victims().size() == 1; }, "a victim");
   const auto binding = bind_or_die("process.restart", parameters);
@@ -229,7 +229,7 @@ TEST_F(ProcessFaults, BindRefusesWhatItCannotAimAt) {
   map_.services[0].expected_members = 100;
   auto self = try_bind("process.kill", kill_parameters("none"));
   ASSERT_FALSE(self.ok());
-  EXPECT_EQ(self.error().code, base::ErrorCode::kBlocked);
+  EXPECT_EQ(self.error().code, base::ErrorCode::kBlocked) << self.error().to_string();
 }
 
 TEST_F(ProcessFaults, EveryProcessKindCanBeRehearsed) {
@@ -238,8 +238,9 @@ TEST_F(ProcessFaults, EveryProcessKindCanBeRehearsed) {
   wait_until([&] { return find_victims().size() == 1; }, "a victim");
   start_holder();
   for (const char* kind : {"process.kill", "process.pause"}) {
-    const auto binding = bind_or_die(
-        kind, std::string_view(kind) == "process.pause" ? pause_parameters() : kill_parameters("start"));
+    const auto binding =
+        bind_or_die(kind, std::string_view(kind) == "process.pause" ? pause_parameters()
+                                                                    : kill_parameters("start"));
     const auto rehearsed = client_->rehearse(binding);
     ASSERT_TRUE(rehearsed.ok()) << rehearsed.error().to_string();
     EXPECT_NE(rehearsed->find("reverted and verified"), std::string::npos);

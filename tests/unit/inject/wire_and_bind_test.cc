@@ -67,11 +67,12 @@ TEST(Wire, GreetingArmAndAnswersRoundTrip) {
   arm.request.duration = std::chrono::seconds(5);
   EXPECT_EQ(std::get<ArmMessage>(round_trip(arm)).lease, arm.lease);
 
-  const RehearsedMessage failed{
-      .id = 3, .text = {}, .error = base::Error{.code = base::ErrorCode::kPermission,
-                                               .message = "no",
-                                               .hint = "be root",
-                                               .context = {"rehearsing"}}};
+  const RehearsedMessage failed{.id = 3,
+                                .text = {},
+                                .error = base::Error{.code = base::ErrorCode::kPermission,
+                                                     .message = "no",
+                                                     .hint = "be root",
+                                                     .context = {"rehearsing"}}};
   const auto rehearsed = std::get<RehearsedMessage>(round_trip(failed));
   ASSERT_TRUE(rehearsed.error.has_value());
   EXPECT_EQ(rehearsed.error->code, base::ErrorCode::kPermission);
@@ -93,11 +94,12 @@ TEST(Wire, NoFlippedBitAndNoPrefixIsTaken) {
 }
 
 TEST(Wire, GarbageWithAGoodChecksumIsRefused) {
-  for (const std::string& text : {std::string("[]"), std::string("{}"), std::string("{\"lease\":1}"),
-                                  std::string("\xff"), std::string()}) {
-    for (const std::uint16_t type : {1, 2, 4, 5, 102, 999}) {
+  for (const std::string& text :
+       {std::string("[]"), std::string("{}"), std::string("{\"lease\":1}"), std::string("\xff"),
+        std::string()}) {
+    for (const int type : {1, 2, 4, 5, 102, 999}) {
       std::vector<std::byte> packet;
-      base::append_frame(packet, type, base::BootClock::now(), text);
+      base::append_frame(packet, static_cast<std::uint16_t>(type), base::BootClock::now(), text);
       EXPECT_FALSE(decode(packet).ok()) << type << " " << text;
     }
   }
@@ -130,7 +132,8 @@ TEST(Choice, TheSameSeedChoosesTheSame) {
 TEST(Choice, EveryMemberHasItsChance) {
   std::vector<int> chosen(10);
   for (std::uint64_t seed = 0; seed < 2000; ++seed)
-    ++chosen[static_cast<std::size_t>(choose(ten_members(), 1, true, seed)[0].process.identity.pid - 100)];
+    ++chosen[static_cast<std::size_t>(choose(ten_members(), 1, true, seed)[0].process.identity.pid -
+                                      100)];
   for (const int count : chosen) EXPECT_NEAR(count, 200, 75);  // five standard deviations
 }
 
@@ -223,7 +226,8 @@ TEST(Services, RoundTripThroughABinding) {
   service.listens = model::ListenAddress{.address = "127.0.0.1", .port = 5432};
   service.start = {"./up", "db", "{member}"};
   service.expected_members = 2;
-  service.members = {{.name = "primary", .role = "leader", .listens = service.listens, .start = {"x"}}};
+  service.members = {
+      {.name = "primary", .role = "leader", .listens = service.listens, .start = {"x"}}};
   const auto copy = service_from_json(to_json(service)).value();
   EXPECT_EQ(copy.name, service.name);
   EXPECT_EQ(copy.listens->port, 5432);

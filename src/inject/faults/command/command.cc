@@ -55,23 +55,26 @@ constexpr std::array<ParameterDescriptor, 4> kParameters{{
 constexpr model::FaultKindDescriptor kDescriptor{
     .name = "command",
     .summary = "Runs a program of yours to make a fault, and another to undo it.",
-    .effect = "Whatever `argv` does. A program that fails, is not found or takes too long means that "
-              "the run errored; it is undone and nothing is judged.",
+    .effect =
+        "Whatever `argv` does. A program that fails, is not found or takes too long means that "
+        "the run errored; it is undone and nothing is judged.",
     .revert = "`revert_argv` runs, from the journal also after a crash or a reboot.",
-    .proof = "Effect: `proof_argv` exits with 0; without it, the exit status 0 of `argv` is all there "
-             "is. Revert: `revert_argv` exits with 0 and `proof_argv` with something else.",
+    .proof =
+        "Effect: `proof_argv` exits with 0; without it, the exit status 0 of `argv` is all there "
+        "is. Revert: `revert_argv` exits with 0 and `proof_argv` with something else.",
     .weakest = LifetimeClass::kJournaled,
     .mechanisms = kMechanisms,
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- command:\n"
-               "    argv: [./feature-flag, set, checkout, off]\n"
-               "    revert_argv: [./feature-flag, set, checkout, on]\n"
-               "    proof_argv: [./feature-flag, is, checkout, off]\n"
-               "  name: flag-off\n"
-               "  at: 5s\n"
-               "  for: 20s\n",
+    .example =
+        "- command:\n"
+        "    argv: [./feature-flag, set, checkout, off]\n"
+        "    revert_argv: [./feature-flag, set, checkout, on]\n"
+        "    proof_argv: [./feature-flag, is, checkout, off]\n"
+        "  name: flag-off\n"
+        "  at: 5s\n"
+        "  for: 20s\n",
 };
 
 constexpr base::Duration kLook = std::chrono::milliseconds(50);
@@ -143,9 +146,10 @@ class CommandFault final : public Fault {
 
   Step effective() override {
     if (!prove_.given()) {
-      return Step::done(fmt::format("`{}` ended with 0; there is no proof_argv, so this is its own "
-                                    "word",
-                                    make_.text()));
+      return Step::done(
+          fmt::format("`{}` ended with 0; there is no proof_argv, so this is its own "
+                      "word",
+                      make_.text()));
     }
     const auto outcome = prove_.advance(context_, directory_, limit_);
     if (!outcome) return waiting();
@@ -163,7 +167,8 @@ class CommandFault final : public Fault {
     if (!outcome) return waiting();
     undo_.forget();
     prove_.forget();
-    if (outcome->exit_status == 0) return Step::done(fmt::format("`{}` ended with 0", undo_.text()));
+    if (outcome->exit_status == 0)
+      return Step::done(fmt::format("`{}` ended with 0", undo_.text()));
     base::Error error = failure(undo_, *outcome, "the revert");
     error.code = base::ErrorCode::kRevertNotVerified;
     return Step::failed(std::move(error));
@@ -172,16 +177,17 @@ class CommandFault final : public Fault {
   Step verify() override {
     if (!noted_) return Step::done("nothing was run");
     if (!prove_.given())
-      return Step::done(fmt::format("`{}` ended with 0; there is no proof_argv, so this is its own "
-                                    "word",
-                                    undo_.text()));
+      return Step::done(
+          fmt::format("`{}` ended with 0; there is no proof_argv, so this is its own "
+                      "word",
+                      undo_.text()));
     const auto outcome = prove_.advance(context_, directory_, limit_);
     if (!outcome) return waiting();
     prove_.forget();
     if (outcome->exit_status && *outcome->exit_status != 0) {
-      return Step::done(fmt::format("the proof `{}` now ends with {}", prove_.text(),
-                                    *outcome->exit_status),
-                        Json{{"exit_status", *outcome->exit_status}}.dump());
+      return Step::done(
+          fmt::format("the proof `{}` now ends with {}", prove_.text(), *outcome->exit_status),
+          Json{{"exit_status", *outcome->exit_status}}.dump());
     }
     base::Error error{.code = base::ErrorCode::kRevertNotVerified,
                       .message = fmt::format("the proof `{}` says that the fault is still in force",
@@ -212,8 +218,8 @@ void describe_command(const model::SystemMap& map, const model::FaultSpecificati
   planned.target = "whatever the command touches";
   planned.processes_max = 0;
   planned.changes = {
-      {.change = fmt::format("`{}` runs in {}", base::join(parameters.texts("argv"), " "),
-                             map.directory),
+      {.change =
+           fmt::format("`{}` runs in {}", base::join(parameters.texts("argv"), " "), map.directory),
        .revert = fmt::format("`{}` runs", base::join(parameters.texts("revert_argv"), " ")),
        .lifetime = LifetimeClass::kJournaled}};
 }
@@ -259,16 +265,16 @@ base::Result<model::FaultBinding> bind_command(const BindRequest& request) {
   binding.lifetime = LifetimeClass::kJournaled;
   const Json details = {{"argv", parameters.texts("argv")},
                         {"revert_argv", parameters.texts("revert_argv")},
-                        {"proof_argv", parameters.has("proof_argv")
-                                           ? parameters.texts("proof_argv")
-                                           : std::vector<std::string>{}},
+                        {"proof_argv", parameters.has("proof_argv") ? parameters.texts("proof_argv")
+                                                                    : std::vector<std::string>{}},
                         {"timeout_ns", parameters.duration("timeout").count()},
                         {"directory", request.map.directory}};
   SQUALL_TRY(check_programs(details));
-  binding.targets = {{.service = {},
-                      .member = {},
-                      .process = {},
-                      .description = "command `" + base::join(parameters.texts("argv"), " ") + "`"}};
+  binding.targets = {
+      {.service = {},
+       .member = {},
+       .process = {},
+       .description = "command `" + base::join(parameters.texts("argv"), " ") + "`"}};
   binding.details = model::Parameters{details};
   return binding;
 }

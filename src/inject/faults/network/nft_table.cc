@@ -201,11 +201,13 @@ base::Error nft_error(std::string what, int error_number) {
   base::Error error = base::system_error(std::move(what), error_number);
   if (error_number == EPERM) {
     error.code = base::ErrorCode::kPermission;
-    error.hint = "CAP_NET_ADMIN is needed: run as root, and in a container with --cap-add NET_ADMIN";
+    error.hint =
+        "CAP_NET_ADMIN is needed: run as root, and in a container with --cap-add NET_ADMIN";
   }
   if (error_number == ENOENT || error_number == EOPNOTSUPP || error_number == EINVAL) {
     error.code = base::ErrorCode::kUnsupported;
-    error.hint = "the kernel lacks a part of nf_tables (5.12 or newer is needed); see `squall doctor`";
+    error.hint =
+        "the kernel lacks a part of nf_tables (5.12 or newer is needed); see `squall doctor`";
   }
   return error;
 }
@@ -261,7 +263,8 @@ int count_rule(const nlmsghdr* message, void* data) {
 
 }  // namespace
 
-// ---- the netlink socket ---------------------------------------------------------------------------
+// ---- the netlink socket
+// ---------------------------------------------------------------------------
 
 struct NftTable::Socket {
   mnl_socket* handle = nullptr;
@@ -282,7 +285,8 @@ struct NftTable::Socket {
     if (handle != nullptr) mnl_socket_close(handle);
   }
 
-  // The kernel works on a request while it is sent, so every answer waits already when that returns.
+  // The kernel works on a request while it is sent, so every answer waits already when that
+  // returns.
   base::Status send_batch(const Batch& batch, const std::string& what) {
     if (mnl_socket_sendto(handle, batch.data(), batch.size()) < 0) return nft_error(what, errno);
     std::vector<char> buffer(kMessageLimit);
@@ -372,8 +376,8 @@ base::Result<NftTable> NftTable::create(const std::string& name,
 
 base::Result<std::uint64_t> NftTable::packets() const {
   std::array<char, 4096> buffer{};
-  nlmsghdr* request = nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETRULE, NFPROTO_INET,
-                                            NLM_F_DUMP, 0);
+  nlmsghdr* request =
+      nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETRULE, NFPROTO_INET, NLM_F_DUMP, 0);
   const RulePointer filter{nftnl_rule_alloc()};
   nftnl_rule_set_u32(filter.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
   nftnl_rule_set_str(filter.get(), NFTNL_RULE_TABLE, name_.c_str());
@@ -413,7 +417,8 @@ base::Result<bool> NftTable::exists(const std::string& name) {
   return std::move(answer).error();
 }
 
-// ---- endpoints and rules as values ----------------------------------------------------------------
+// ---- endpoints and rules as values
+// ----------------------------------------------------------------
 
 base::Result<PacketEndpoint> PacketEndpoint::parse(const std::string& address, std::uint16_t port) {
   PacketEndpoint endpoint;

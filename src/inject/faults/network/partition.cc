@@ -40,10 +40,11 @@ constexpr std::array<ParameterDescriptor, 2> kParameters{{
 constexpr model::FaultKindDescriptor kDescriptor{
     .name = "network.partition",
     .summary = "Cuts the network between two services.",
-    .effect = "Packets between the two vanish, on live connections and on new ones (TCP and UDP, "
-              "IPv4 and IPv6); the callers wait until their own timeouts. Where `from` is told "
-              "apart by its user, what `to` had already sent still arrives, but is never "
-              "acknowledged.",
+    .effect =
+        "Packets between the two vanish, on live connections and on new ones (TCP and UDP, "
+        "IPv4 and IPv6); the callers wait until their own timeouts. Where `from` is told "
+        "apart by its user, what `to` had already sent still arrives, but is never "
+        "acknowledged.",
     .revert = "The table is deleted. The kernel does the same when the holder dies.",
     .proof = "Effect: the packet counters of the rules. Revert: the table is gone.",
     .weakest = LifetimeClass::kKernelHeld,
@@ -51,10 +52,11 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- network.partition: { from: api, to: db }\n"
-               "  name: cut\n"
-               "  at: 5s\n"
-               "  for: 10s\n",
+    .example =
+        "- network.partition: { from: api, to: db }\n"
+        "  name: cut\n"
+        "  at: 5s\n"
+        "  for: 10s\n",
 };
 
 void describe_partition(const model::SystemMap& map, const model::FaultSpecification& fault,
@@ -76,8 +78,10 @@ void describe_partition(const model::SystemMap& map, const model::FaultSpecifica
 void add_rules(const PacketEndpoint& endpoint, const Telling& telling, Protocol protocol,
                bool from_outside, std::vector<PacketRule>& rules) {
   const bool local = is_local(endpoint);
-  PacketRule request{.protocol = protocol, .source = {}, .destination = endpoint, .user = {}, .group = {}};
-  PacketRule reply{.protocol = protocol, .source = endpoint, .destination = {}, .user = {}, .group = {}};
+  PacketRule request{
+      .protocol = protocol, .source = {}, .destination = endpoint, .user = {}, .group = {}};
+  PacketRule reply{
+      .protocol = protocol, .source = endpoint, .destination = {}, .user = {}, .group = {}};
   request.chain = local ? Chain::kIncoming : Chain::kOutgoing;
   if (telling.way != Telling::Way::kAlone) {
     PacketRule sender = request;
@@ -87,7 +91,8 @@ void add_rules(const PacketEndpoint& endpoint, const Telling& telling, Protocol 
     if (telling.way == Telling::Way::kGroup) sender.group = telling.group;
     rules.push_back(sender);
     request.marked = true;
-    reply.group = sender.group;  // arriving packets belong to the group of the socket that gets them
+    reply.group =
+        sender.group;  // arriving packets belong to the group of the socket that gets them
   }
   if (local || telling.way == Telling::Way::kAlone) rules.push_back(request);
   if (telling.way != Telling::Way::kUser) rules.push_back(reply);
@@ -130,12 +135,12 @@ base::Result<model::FaultBinding> bind_partition(const BindRequest& request) {
   }
   Json list = Json::array();
   for (const PacketRule& rule : rules) list.push_back(to_json(rule));
-  binding.details = model::Parameters{
-      Json{{"what", fmt::format("packets between {} and {}", from_name, to_name)},
-           {"rules", list},
-           {"endpoints", places},
-           {"told_apart", telling.text},
-           {"resources", resources}}};
+  binding.details =
+      model::Parameters{Json{{"what", fmt::format("packets between {} and {}", from_name, to_name)},
+                             {"rules", list},
+                             {"endpoints", places},
+                             {"told_apart", telling.text},
+                             {"resources", resources}}};
   return binding;
 }
 

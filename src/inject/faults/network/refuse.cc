@@ -38,8 +38,9 @@ constexpr std::array<ParameterDescriptor, 2> kParameters{{
 constexpr model::FaultKindDescriptor kDescriptor{
     .name = "network.refuse",
     .summary = "Refuses new connections to a service.",
-    .effect = "connect() fails at once with ECONNREFUSED, as if nobody listened. Connections that "
-              "exist live on.",
+    .effect =
+        "connect() fails at once with ECONNREFUSED, as if nobody listened. Connections that "
+        "exist live on.",
     .revert = "The table is deleted. The kernel does the same when the holder dies.",
     .proof = "Effect: the packet counters of the rules. Revert: the table is gone.",
     .weakest = LifetimeClass::kKernelHeld,
@@ -47,10 +48,11 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- network.refuse: { service: queue }\n"
-               "  name: refused\n"
-               "  at: 5s\n"
-               "  for: 10s\n",
+    .example =
+        "- network.refuse: { service: queue }\n"
+        "  name: refused\n"
+        "  at: 5s\n"
+        "  for: 10s\n",
 };
 
 void describe_refuse(const model::SystemMap&, const model::FaultSpecification& fault,
@@ -59,11 +61,10 @@ void describe_refuse(const model::SystemMap&, const model::FaultSpecification& f
   planned.target = fmt::format("new connections to {}", service);
   planned.services = {service};
   planned.processes_max = 0;
-  planned.changes = {
-      {.change = fmt::format("an nftables table answers new connections to {} with a reset",
-                             service),
-       .revert = "the table is deleted; the kernel deletes it when its owner dies",
-       .lifetime = LifetimeClass::kKernelHeld}};
+  planned.changes = {{.change = fmt::format(
+                          "an nftables table answers new connections to {} with a reset", service),
+                      .revert = "the table is deleted; the kernel deletes it when its owner dies",
+                      .lifetime = LifetimeClass::kKernelHeld}};
 }
 
 base::Result<model::FaultBinding> bind_refuse(const BindRequest& request) {
@@ -109,11 +110,10 @@ base::Result<model::FaultBinding> bind_refuse(const BindRequest& request) {
          .process = {},
          .description = fmt::format("new connections to {} at {}", name, endpoint.text())});
   }
-  binding.details =
-      model::Parameters{Json{{"what", fmt::format("new connections to {}", name)},
-                             {"rules", rules},
-                             {"endpoints", places},
-                             {"resources", resources}}};
+  binding.details = model::Parameters{Json{{"what", fmt::format("new connections to {}", name)},
+                                           {"rules", rules},
+                                           {"endpoints", places},
+                                           {"resources", resources}}};
   return binding;
 }
 

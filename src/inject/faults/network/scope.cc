@@ -52,10 +52,10 @@ bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpo
 
 base::Status check_ssh(const BindRequest& request, const std::vector<PacketEndpoint>& endpoints) {
   const auto refused = [](const std::string& where) {
-    return base::Error{.code = base::ErrorCode::kUnsupported,
-                       .message = fmt::format("{} is where SSH listens; Squall never cuts that",
-                                              where),
-                       .hint = "name the port that is meant"};
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("{} is where SSH listens; Squall never cuts that", where),
+        .hint = "name the port that is meant"};
   };
   for (const PacketEndpoint& endpoint : endpoints) {
     if (endpoint.port == kSshPort) return refused(endpoint.text());
@@ -63,7 +63,8 @@ base::Status check_ssh(const BindRequest& request, const std::vector<PacketEndpo
   const auto sockets = request.host.sockets(host::Host::Owners::kResolve);
   if (!sockets.ok()) return {};
   for (const host::Socket& socket : *sockets) {
-    if (socket.state != host::SocketState::kListening || !lies_at(socket.local, endpoints)) continue;
+    if (socket.state != host::SocketState::kListening || !lies_at(socket.local, endpoints))
+      continue;
     for (const pid_t owner : socket.owners) {
       const auto process = request.host.process(owner);
       if (process.ok() && process->name == "sshd")
@@ -139,7 +140,9 @@ class CallerSearch {
       const Members members = service.external ? Members{std::vector<host::Member>{}}
                                                : host::find_members(request_.host, service);
       if (!members.ok() || members->empty()) {
-        add_other({.name = "service " + service.name, .user = {}, .group = {},
+        add_other({.name = "service " + service.name,
+                   .user = {},
+                   .group = {},
                    .on_this_host = !service.external});
         continue;
       }
@@ -149,8 +152,7 @@ class CallerSearch {
   }
 
   void find_probes() {
-    for (const std::string& name :
-         evidence_probes(request_.map, to_, endpoints_, from_.name)) {
+    for (const std::string& name : evidence_probes(request_.map, to_, endpoints_, from_.name)) {
       add_other({.name = "Squall's own probe " + name,
                  .user = ::geteuid(),
                  .group = v2_group_of(::getpid()).value_or(std::string{})});
@@ -173,7 +175,9 @@ class CallerSearch {
       if (lies_at(socket.remote, endpoints_)) add_owners(socket);
       const bool far = !local_ends.contains({socket.remote.address, socket.remote.port});
       if (lies_at(socket.local, endpoints_) && far && !from_.external) {
-        add_other({.name = "the host " + socket.remote.address, .user = {}, .group = {},
+        add_other({.name = "the host " + socket.remote.address,
+                   .user = {},
+                   .group = {},
                    .on_this_host = false});
       }
     }
@@ -275,8 +279,8 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& reques
     SQUALL_ASSIGN(const auto sockets, request.host.sockets(host::Host::Owners::kResolve));
     for (const host::Socket& socket : sockets) {
       const bool theirs = std::any_of(members.begin(), members.end(), [&](const auto& member) {
-        return std::find(socket.owners.begin(), socket.owners.end(),
-                         member.process.identity.pid) != socket.owners.end();
+        return std::find(socket.owners.begin(), socket.owners.end(), member.process.identity.pid) !=
+               socket.owners.end();
       });
       if (!theirs || socket.state != host::SocketState::kListening || socket.local.port == 0)
         continue;
@@ -326,7 +330,8 @@ base::Result<Telling> tell_apart(const BindRequest& request, const model::Servic
   CallerSearch search{request, from, to, endpoints};
   SQUALL_TRY(search.run());
   if (search.others().empty())
-    return Telling{.way = Telling::Way::kAlone, .user = 0, .group = {}, .text = "nobody else speaks to it"};
+    return Telling{
+        .way = Telling::Way::kAlone, .user = 0, .group = {}, .text = "nobody else speaks to it"};
   if (auto telling = by_user(search)) return *telling;
   if (auto telling = by_group(search)) return *telling;
   return base::Error{
@@ -334,9 +339,10 @@ base::Result<Telling> tell_apart(const BindRequest& request, const model::Servic
       .message = fmt::format("the packets of {} to {} cannot be told apart on this host from those "
                              "of {}",
                              from.name, to.name, names_of(search.others())),
-      .hint = fmt::format("run {} under a user of its own, or in a cgroup v2 of its own; or give {} "
-                          "an address of its own for {}; a probe that stands for {} says `from: {}`",
-                          from.name, to.name, from.name, from.name, from.name)};
+      .hint =
+          fmt::format("run {} under a user of its own, or in a cgroup v2 of its own; or give {} "
+                      "an address of its own for {}; a probe that stands for {} says `from: {}`",
+                      from.name, to.name, from.name, from.name, from.name)};
 }
 
 }  // namespace squall::inject

@@ -10,8 +10,8 @@
 
 namespace squall::inject {
 
-// Where the service listens: its `listens` and its members', else what its processes listen on (TCP).
-// `port` 0: all. kUnsupported when it listens on a UNIX socket only, or on SSH's port.
+// Where the service listens: its `listens` and its members', else what its processes listen on
+// (TCP). `port` 0: all. kUnsupported when it listens on a UNIX socket only, or on SSH's port.
 base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& request,
                                                        const model::Service& service,
                                                        std::uint16_t port);

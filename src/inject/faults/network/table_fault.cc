@@ -43,9 +43,9 @@ Step TableFault::arm() {
   if (!there.ok()) return Step::failed(there.error());
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
-  return Step::done(fmt::format("table inet {} is in place with {} rules for {}", name_,
-                                rules_.size(), what_),
-                    Json{{"table", name_}, {"rules", rules_.size()}}.dump());
+  return Step::done(
+      fmt::format("table inet {} is in place with {} rules for {}", name_, rules_.size(), what_),
+      Json{{"table", name_}, {"rules", rules_.size()}}.dump());
 }
 
 Step TableFault::effective() {
@@ -54,9 +54,9 @@ Step TableFault::effective() {
   packets_ = *packets;
   const base::Duration since = base::BootClock::now() - armed_at_;
   if (packets_ > 0) {
-    return Step::done(fmt::format("met {} of the {}, {} after arming", packets_, what_,
-                                  base::humanize(since)),
-                      Json{{"packets", packets_}}.dump());
+    return Step::done(
+        fmt::format("met {} of the {}, {} after arming", packets_, what_, base::humanize(since)),
+        Json{{"packets", packets_}}.dump());
   }
   return Step::wait(since < std::chrono::seconds(1) ? kLook : kSlowLook);
 }
@@ -85,8 +85,8 @@ Step TableFault::verify() {
   if (now - *gone_wait_since_ < kOrphanLimit) return Step::wait(kLook);
   return Step::failed(base::Error{
       .code = base::ErrorCode::kRevertNotVerified,
-      .message = fmt::format("table inet {} is still there: some process keeps its socket open",
-                             name_),
+      .message =
+          fmt::format("table inet {} is still there: some process keeps its socket open", name_),
       .hint = fmt::format("find it: nft list table inet {} names the owner's process", name_)});
 }
 
@@ -141,9 +141,8 @@ class ScratchPair {
         ::socket(pair.six_ ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     const sockaddr_storage address = pair.loopback(pair.port_);
     // Answered by a drop or a reset, which the counters see; the result does not matter.
-    [[maybe_unused]] const int connected =
-        ::connect(pair.client_.get(), reinterpret_cast<const sockaddr*>(&address),
-                  pair.address_size());
+    [[maybe_unused]] const int connected = ::connect(
+        pair.client_.get(), reinterpret_cast<const sockaddr*>(&address), pair.address_size());
   }
 
  private:

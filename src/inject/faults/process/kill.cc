@@ -1,6 +1,6 @@
-// process.kill: ends members of a service by a signal through their pidfds. Nothing can undo a kill,
-// so `restore` says who brings the members back, and that is what is verified. Never signals a pid
-// number: only the very processes that were bound.
+// process.kill: ends members of a service by a signal through their pidfds. Nothing can undo a
+// kill, so `restore` says who brings the members back, and that is what is verified. Never signals
+// a pid number: only the very processes that were bound.
 
 #include <fmt/format.h>
 #include <linux/capability.h>
@@ -53,8 +53,9 @@ constexpr std::array<ParameterDescriptor, 7> kParameters{{
     {.name = "restore",
      .type = ValueType::kChoice,
      .default_text = "start",
-     .summary = "Who brings the members back: `start` runs the map's start command unless they came "
-                "back by themselves, `await` waits for their supervisor, `none` leaves them down.",
+     .summary =
+         "Who brings the members back: `start` runs the map's start command unless they came "
+         "back by themselves, `await` waits for their supervisor, `none` leaves them down.",
      .choices = kRestoreChoices},
     {.name = "limit",
      .type = ValueType::kDuration,
@@ -69,19 +70,22 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .name = "process.kill",
     .summary = "Kills members of a service.",
     .effect = "The process ends at the signal; its connections break, its memory is lost.",
-    .revert = "Nothing undoes a kill. `restore` says who brings the member back, and the fault ends "
-              "when a replacement runs.",
-    .proof = "Effect: the kernel reports the end of the very process that was bound (pidfd). "
-             "Revert: processes of the service that were not there before, by pid.",
+    .revert =
+        "Nothing undoes a kill. `restore` says who brings the member back, and the fault ends "
+        "when a replacement runs.",
+    .proof =
+        "Effect: the kernel reports the end of the very process that was bound (pidfd). "
+        "Revert: processes of the service that were not there before, by pid.",
     .weakest = LifetimeClass::kOneWay,
     .mechanisms = kMechanisms,
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- process.kill: { service: worker, count: 1, signal: SIGKILL, restore: await }\n"
-               "  name: outage\n"
-               "  at: 5s\n"
-               "  for: 20s\n",
+    .example =
+        "- process.kill: { service: worker, count: 1, signal: SIGKILL, restore: await }\n"
+        "  name: outage\n"
+        "  at: 5s\n"
+        "  for: 20s\n",
 };
 
 constexpr base::Duration kEndGrace = std::chrono::seconds(5);
@@ -137,9 +141,9 @@ class KillFault final : public Fault {
     Step step = Step::wait(std::chrono::milliseconds(100));
     if (!replacement.ok() || replacement->empty()) return step;
     told_ = true;
-    step.text = fmt::format("{} runs in place of {}, {} after the kill", *replacement,
-                            describe_targets(targets_),
-                            base::humanize(base::BootClock::now() - sent_at_));
+    step.text =
+        fmt::format("{} runs in place of {}, {} after the kill", *replacement,
+                    describe_targets(targets_), base::humanize(base::BootClock::now() - sent_at_));
     return step;
   }
 
@@ -162,8 +166,8 @@ class KillFault final : public Fault {
       return Step::wait_for(std::move(dying), *revert_since_ + kEndGrace - now);
     Step begun = revival_.begin(lost_);
     if (!dying.empty())
-      begun.text += fmt::format("; {} of the targets ignored {} and still run", dying.size(),
-                                signal_text());
+      begun.text +=
+          fmt::format("; {} of the targets ignored {} and still run", dying.size(), signal_text());
     return begun;
   }
 
@@ -212,25 +216,27 @@ void describe_kill(const model::SystemMap&, const model::FaultSpecification& fau
   planned.services = {parameters.text("service")};
   planned.processes_max = planned_count(parameters);
   const Restore restore = restore_from(parameters.text("restore")).value_or(Restore::kStart);
-  std::string revert = "the member is started again with the map's `start`, unless it came back by "
-                       "itself";
+  std::string revert =
+      "the member is started again with the map's `start`, unless it came back by "
+      "itself";
   if (restore == Restore::kAwait) revert = "its supervisor brings it back; that is awaited";
   if (restore == Restore::kNone) revert = "nobody brings it back: it stays down";
-  planned.changes = {{.change = fmt::format("{} is sent to {}", parameters.text("signal"),
-                                            planned.target),
-                      .revert = revert,
-                      .lifetime = LifetimeClass::kOneWay}};
+  planned.changes = {
+      {.change = fmt::format("{} is sent to {}", parameters.text("signal"), planned.target),
+       .revert = revert,
+       .lifetime = LifetimeClass::kOneWay}};
 }
 
 base::Status check_signal(const std::string& name) {
   const int number = signal_number(name);
-  constexpr std::array kEnding{SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGABRT, SIGHUP, SIGSEGV,
+  constexpr std::array kEnding{SIGKILL, SIGTERM, SIGINT, SIGQUIT, SIGABRT, SIGHUP,  SIGSEGV,
                                SIGBUS,  SIGILL,  SIGFPE, SIGUSR1, SIGUSR2, SIGPIPE, SIGALRM};
   if (std::find(kEnding.begin(), kEnding.end(), number) != kEnding.end()) return {};
   return base::Error{.code = base::ErrorCode::kUnsupported,
                      .message = fmt::format("{} does not end a process", name),
-                     .hint = "use SIGKILL, SIGTERM, SIGINT, SIGQUIT or SIGABRT; to stop one for a "
-                             "while use process.pause"};
+                     .hint =
+                         "use SIGKILL, SIGTERM, SIGINT, SIGQUIT or SIGABRT; to stop one for a "
+                         "while use process.pause"};
 }
 
 base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
@@ -247,10 +253,11 @@ base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
     if (!starts || own || !members.service->start.empty()) continue;
     return base::Error{
         .code = base::ErrorCode::kUnsupported,
-        .message = fmt::format("`restore: start` needs to know how {} is started",
-                               members.service->name),
-        .hint = "give the service a `start:` in the map, or say `restore: await` (a supervisor "
-                "restarts it) or `restore: none`"};
+        .message =
+            fmt::format("`restore: start` needs to know how {} is started", members.service->name),
+        .hint =
+            "give the service a `start:` in the map, or say `restore: await` (a supervisor "
+            "restarts it) or `restore: none`"};
   }
   const Json extra = {
       {"signal", signal_number(signal)},

@@ -57,20 +57,23 @@ constexpr std::array<ParameterDescriptor, 4> kParameters{{
 constexpr model::FaultKindDescriptor kDescriptor{
     .name = "process.pause",
     .summary = "Pauses members of a service, with all their child processes.",
-    .effect = "The process stands still: connections stay open, nothing is answered, and the kernel "
-              "goes on accepting and acknowledging for it until its buffers are full.",
+    .effect =
+        "The process stands still: connections stay open, nothing is answered, and the kernel "
+        "goes on accepting and acknowledging for it until its buffers are full.",
     .revert = "It runs on where it stood. What somebody else had stopped before stays stopped.",
-    .proof = "Effect: /proc/PID/stat shows T for every process of the tree, or cgroup.events shows "
-             "frozen 1. Revert: it shows neither.",
+    .proof =
+        "Effect: /proc/PID/stat shows T for every process of the tree, or cgroup.events shows "
+        "frozen 1. Revert: it shows neither.",
     .weakest = LifetimeClass::kJournaled,
     .mechanisms = kMechanisms,
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- process.pause: { service: db, member: primary }\n"
-               "  name: hang\n"
-               "  at: 5s\n"
-               "  for: 10s\n",
+    .example =
+        "- process.pause: { service: db, member: primary }\n"
+        "  name: hang\n"
+        "  at: 5s\n"
+        "  for: 10s\n",
 };
 
 // A stop takes effect within some milliseconds; no descriptor tells when.
@@ -79,7 +82,7 @@ constexpr base::Duration kStopLimit = std::chrono::seconds(10);
 
 struct Stopped {
   base::PidFd process;
-  bool main = false;      // a bound target, not one of its descendants
+  bool main = false;  // a bound target, not one of its descendants
   bool told_dead = false;
 };
 
@@ -117,10 +120,10 @@ class SignalPause final : public Fault {
     }
     const base::Instant now = base::BootClock::now();
     if (*fresh == 0 && running == 0) {
-      return Step::done(fmt::format("{} processes in state T after {}: {} and what descends from it",
-                                    stopped_.size(), base::humanize(now - since_),
-                                    describe_targets(targets_)),
-                        states_proof());
+      return Step::done(
+          fmt::format("{} processes in state T after {}: {} and what descends from it",
+                      stopped_.size(), base::humanize(now - since_), describe_targets(targets_)),
+          states_proof());
     }
     if (now - since_ < kStopLimit) return Step::wait(kLook);
     return Step::failed(base::Error{
@@ -162,7 +165,8 @@ class SignalPause final : public Fault {
         continue;
       }
       if (*state != 'T' && *state != 't') others_.push_back(entry->process.identity().pid);
-      // Also to one that runs: our SIGSTOP may still be on its way to it, and SIGCONT takes it back.
+      // Also to one that runs: our SIGSTOP may still be on its way to it, and SIGCONT takes it
+      // back.
       auto sent = entry->process.signal(SIGCONT);
       if (!sent.ok() && sent.error().code != base::ErrorCode::kNotFound)
         return Step::failed(std::move(sent).error());
@@ -247,8 +251,9 @@ class SignalPause final : public Fault {
     if (recalled_ > stopped_.size())
       text += fmt::format("; {} had ended already", recalled_ - stopped_.size());
     if (!others_.empty())
-      text += fmt::format("; {} ran already: somebody else had continued it, or it was never stopped",
-                          others_.size());
+      text +=
+          fmt::format("; {} ran already: somebody else had continued it, or it was never stopped",
+                      others_.size());
     return text;
   }
 
@@ -392,7 +397,8 @@ void describe_pause(const model::SystemMap&, const model::FaultSpecification& fa
   planned.changes = {
       {.change = fmt::format("{} stands still with all its child processes (frozen or SIGSTOP)",
                              planned.target),
-       .revert = "what was stopped is let run on (thawed or SIGCONT); journaled before it is stopped",
+       .revert =
+           "what was stopped is let run on (thawed or SIGCONT); journaled before it is stopped",
        .lifetime = LifetimeClass::kJournaled}};
 }
 

@@ -72,20 +72,23 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
 constexpr model::FaultKindDescriptor kDescriptor{
     .name = "process.restart",
     .summary = "Stops members of a service and starts them again at once.",
-    .effect = "The process is asked to end, ends (by SIGKILL when it does not), and is started "
-              "again; in between nobody serves.",
+    .effect =
+        "The process is asked to end, ends (by SIGKILL when it does not), and is started "
+        "again; in between nobody serves.",
     .revert = "A member that does not run again is started.",
-    .proof = "Effect: the kernel reports the end of the very process that was bound (pidfd). "
-             "Revert: a new process of the service, by pid.",
+    .proof =
+        "Effect: the kernel reports the end of the very process that was bound (pidfd). "
+        "Revert: a new process of the service, by pid.",
     .weakest = LifetimeClass::kOneWay,
     .mechanisms = kMechanisms,
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
-    .example = "- process.restart: { service: api, signal: SIGTERM, grace: 10s }\n"
-               "  name: rollout\n"
-               "  at: 5s\n"
-               "  for: 15s\n",
+    .example =
+        "- process.restart: { service: api, signal: SIGTERM, grace: 10s }\n"
+        "  name: rollout\n"
+        "  at: 5s\n"
+        "  for: 15s\n",
 };
 
 class RestartFault final : public Fault {
@@ -109,8 +112,8 @@ class RestartFault final : public Fault {
     signalled_ = true;
     sent_at_ = base::BootClock::now();
     if (auto sent = signal_all(signal_); !sent.ok()) return Step::failed(std::move(sent).error());
-    return Step::done(fmt::format("sent SIG{} to {}", ::sigabbrev_np(signal_),
-                                  describe_targets(targets_)));
+    return Step::done(
+        fmt::format("sent SIG{} to {}", ::sigabbrev_np(signal_), describe_targets(targets_)));
   }
 
   Step effective() override {
@@ -183,8 +186,7 @@ class RestartFault final : public Fault {
       killed_ = true;
       if (auto sent = signal_all(SIGKILL); !sent.ok()) return Step::failed(std::move(sent).error());
     }
-    return Step::wait_for(std::move(alive),
-                          killed_ ? base::Duration{} : sent_at_ + grace_ - now);
+    return Step::wait_for(std::move(alive), killed_ ? base::Duration{} : sent_at_ + grace_ - now);
   }
 
   std::vector<Target> targets_;
@@ -230,8 +232,9 @@ base::Result<model::FaultBinding> bind_restart(const BindRequest& request) {
     return base::Error{.code = base::ErrorCode::kUnsupported,
                        .message = fmt::format("to restart {} Squall must know how it is started",
                                               members.service->name),
-                       .hint = "give the service a `start:` in the map, or say `restore: await` "
-                               "when a supervisor starts it"};
+                       .hint =
+                           "give the service a `start:` in the map, or say `restore: await` "
+                           "when a supervisor starts it"};
   }
   const Json extra = {
       {"signal", signal_number(parameters.text("signal"))},
@@ -250,8 +253,8 @@ base::Result<std::unique_ptr<Fault>> create_restart(const model::FaultBinding& b
   if (signal <= 0 || signal >= SIGRTMIN || ::sigabbrev_np(signal) == nullptr)
     return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the binding has no signal"};
   const base::Duration grace{integer_field(binding.details.json(), "grace_ns")};
-  return std::unique_ptr<Fault>{std::make_unique<RestartFault>(targets_of(binding), signal, grace,
-                                                               std::move(plan), context)};
+  return std::unique_ptr<Fault>{
+      std::make_unique<RestartFault>(targets_of(binding), signal, grace, std::move(plan), context)};
 }
 
 base::Result<std::string> rehearse_restart(const model::FaultBinding& binding,

@@ -107,9 +107,9 @@ std::vector<std::string> Revival::start_argv(const std::string& member) const {
 }
 
 base::Status Revival::start(const Target& target) {
-  const auto found =
-      std::find_if(attempts_.begin(), attempts_.end(),
-                   [&](const Attempt& attempt) { return attempt.member == target.member; });
+  const auto found = std::find_if(attempts_.begin(), attempts_.end(), [&](const Attempt& attempt) {
+    return attempt.member == target.member;
+  });
   Attempt& attempt =
       found != attempts_.end() ? *found : attempts_.emplace_back(Attempt{.member = target.member});
   if (attempt.starts > 0) {
@@ -160,8 +160,8 @@ Step Revival::await(const std::vector<Target>& lost) {
     Json pids = Json::array();
     for (const host::Member& member : now->fresh)
       pids.push_back({{"member", member.name}, {"pid", member.process.identity.pid}});
-    std::string text = fmt::format("{} runs in place of {}", describe(now->fresh),
-                                   describe_targets(lost));
+    std::string text =
+        fmt::format("{} runs in place of {}", describe(now->fresh), describe_targets(lost));
     if (!now->gone_otherwise.empty())
       text += "; not by us ended also " + describe_targets(now->gone_otherwise);
     return Step::done(text, Json{{"replacements", pids}}.dump());
@@ -173,10 +173,10 @@ Step Revival::await(const std::vector<Target>& lost) {
 }
 
 base::Error Revival::not_back(const Look& now) const {
-  base::Error error{.code = base::ErrorCode::kRevertNotVerified,
-                    .message = fmt::format("{} after the revert there is no replacement for {}",
-                                           base::humanize(plan_.limit),
-                                           describe_targets(now.missing))};
+  base::Error error{
+      .code = base::ErrorCode::kRevertNotVerified,
+      .message = fmt::format("{} after the revert there is no replacement for {}",
+                             base::humanize(plan_.limit), describe_targets(now.missing))};
   for (const Attempt& attempt : attempts_) {
     const ProgramOutcome outcome = context_.programs().outcome(attempt.program);
     if (outcome.error) error.message += "; " + outcome.error->to_string();

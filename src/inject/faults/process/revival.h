@@ -23,15 +23,15 @@ class Revival {
     std::string directory;       // where start argv run
     std::vector<Target> before;  // all members at bind
     Restore restore = Restore::kStart;
-    base::Duration limit{};      // how long a replacement may take
+    base::Duration limit{};  // how long a replacement may take
   };
   // kCorrupt when the details are not those of a process kind.
   static base::Result<Plan> plan_of(const model::FaultBinding& binding);
 
   Revival(Plan plan, FaultContext& context) : plan_(std::move(plan)), context_(context) {}
 
-  // `lost`: the members that ended. Starts those that did not come back by themselves. May be called
-  // again: what was started and still runs is not started twice.
+  // `lost`: the members that ended. Starts those that did not come back by themselves. May be
+  // called again: what was started and still runs is not started twice.
   Step begin(const std::vector<Target>& lost);
   // Done when each of `lost` has a replacement; fails when `limit` is over since the first call.
   Step await(const std::vector<Target>& lost);

@@ -77,10 +77,11 @@ base::Result<std::vector<host::Member>> pick(const BindRequest& request,
   }
   const auto count = static_cast<std::size_t>(parameters.integer("count"));
   if (count > all.size()) {
-    return base::Error{.code = base::ErrorCode::kNotFound,
-                       .message = fmt::format("the fault wants {} members of service {}; there is {}",
-                                              count, service.name, list_members(all)),
-                       .hint = "lower `count`, or start the missing ones"};
+    return base::Error{
+        .code = base::ErrorCode::kNotFound,
+        .message = fmt::format("the fault wants {} members of service {}; there is {}", count,
+                               service.name, list_members(all)),
+        .hint = "lower `count`, or start the missing ones"};
   }
   return choose(all, count, parameters.boolean("random"), mix(request.seed, request.fault.name));
 }
@@ -93,7 +94,8 @@ base::Status check_permitted(const std::vector<host::Member>& chosen) {
         .code = base::ErrorCode::kPermission,
         .message = fmt::format("{} belongs to user {}; to signal it CAP_KILL is needed",
                                describe_member(member), member.process.user),
-        .hint = "run as root with CAP_KILL: sudo squall run ..., and in a container --cap-add KILL"};
+        .hint =
+            "run as root with CAP_KILL: sudo squall run ..., and in a container --cap-add KILL"};
   }
   return {};
 }
@@ -131,10 +133,10 @@ base::Result<ChosenMembers> choose_members(const BindRequest& request) {
   SQUALL_TRY(check_permitted(members.chosen));
   if (request.planned.processes_max > 0 &&
       members.chosen.size() > static_cast<std::size_t>(request.planned.processes_max)) {
-    return base::Error{.code = base::ErrorCode::kBlocked,
-                       .message = fmt::format("{} processes would be hit; the plan allows {}",
-                                              members.chosen.size(),
-                                              request.planned.processes_max)};
+    return base::Error{
+        .code = base::ErrorCode::kBlocked,
+        .message = fmt::format("{} processes would be hit; the plan allows {}",
+                               members.chosen.size(), request.planned.processes_max)};
   }
   return members;
 }
@@ -203,9 +205,8 @@ Target target_from_json(const Json& json) {
 std::vector<Target> targets_of(const model::FaultBinding& binding) {
   std::vector<Target> targets;
   for (const model::BoundTarget& target : binding.targets) {
-    targets.push_back({.member = target.member,
-                       .identity = target.process,
-                       .description = target.description});
+    targets.push_back(
+        {.member = target.member, .identity = target.process, .description = target.description});
   }
   return targets;
 }
@@ -264,8 +265,11 @@ model::FaultBinding scratch_binding(const model::FaultBinding& binding,
 }
 
 base::Result<std::pair<std::uint64_t, base::ProcessIdentity>> start_scratch(Programs& programs) {
-  const std::uint64_t id = programs.start(
-      {.purpose = ProgramRequest::Purpose::kScratch, .argv = {}, .directory = {}, .limit = {}, .user = {}});
+  const std::uint64_t id = programs.start({.purpose = ProgramRequest::Purpose::kScratch,
+                                           .argv = {},
+                                           .directory = {},
+                                           .limit = {},
+                                           .user = {}});
   const base::Instant deadline = base::BootClock::now() + std::chrono::seconds(2);
   while (base::BootClock::now() < deadline) {
     const ProgramOutcome outcome = programs.outcome(id);

@@ -1,5 +1,6 @@
 #pragma once
-// What the process kinds share: which members of a service a fault hits, and how they are described.
+// What the process kinds share: which members of a service a fault hits, and how they are
+// described.
 
 #include <string>
 #include <vector>
