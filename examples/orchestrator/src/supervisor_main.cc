@@ -103,6 +103,8 @@ pid_t start(const Options& options, const sigset_t& member_signals) {
   const pid_t pid = ::fork();
   if (pid != 0) return pid;
   ::sigprocmask(SIG_SETMASK, &member_signals, nullptr);
+  // A shell ignores these for what it starts in the background, and that would be inherited.
+  for (const int signal : {SIGINT, SIGQUIT, SIGHUP, SIGPIPE}) std::signal(signal, SIG_DFL);
   ::execvp(options.command[0], options.command);
   log_warning(fmt::format("cannot run {}: {}", options.command[0], std::strerror(errno)));
   ::_exit(127);
