@@ -138,6 +138,7 @@ Record Record::make(Content content) {
   Record record;
   record.header_ = std::move(content.header);
   record.finished_ = content.finished;
+  record.gaps_ = std::move(content.gaps);
   record.events_ = std::move(content.events);
   record.series_ = std::move(content.series);
   record.documents_ = std::move(content.documents);

@@ -122,6 +122,12 @@ struct Series {
   std::vector<ReadBack> read_backs;    // sorted by sequence
 };
 
+// Frames are missing between the one written at `after` and the one written at `before`.
+struct RecordGap {
+  base::Instant after;
+  base::Instant before;
+};
+
 // A record as read. Immutable. Reading streams through a small buffer (never mmap: a record that is
 // being finished is truncated under the reader), checks every checksum, and allocates only in
 // proportion to the bytes that are there.
@@ -138,6 +144,8 @@ class Record {
   // One sentence a finding ("212 bytes at 41,234 are damaged; 1 frame may be missing"); empty:
   // none.
   const std::vector<std::string>& damage() const { return damage_; }
+  // Where in time frames are missing in the middle; a torn tail is none. In order.
+  const std::vector<RecordGap>& gaps() const { return gaps_; }
   const std::vector<Event>& events() const { return events_; }
   const std::vector<Series>& series() const { return series_; }
   const Series* find(std::string_view name) const;
@@ -157,6 +165,7 @@ class Record {
     std::vector<Series> series;
     std::map<std::string, std::string, std::less<>> documents;
     bool finished = true;
+    std::vector<RecordGap> gaps = {};
   };
   static Record make(Content content);
 
@@ -165,6 +174,7 @@ class Record {
   RecordHeader header_;
   bool finished_ = false;
   std::vector<std::string> damage_;
+  std::vector<RecordGap> gaps_;
   std::vector<Event> events_;
   std::vector<Series> series_;
   std::map<std::string, std::string, std::less<>> documents_;

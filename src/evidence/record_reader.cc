@@ -97,6 +97,7 @@ std::optional<std::uint64_t> RecordReader::skip_damage(std::uint64_t offset,
   const auto next = source_.find_frame(offset + 1);
   if (next) {
     damaged_in_the_middle_ = true;
+    gap_open_ = true;
     tell(fmt::format("{} bytes at {} are damaged and were skipped; at least 1 frame is missing",
                      *next - offset, offset));
     return next;
@@ -110,6 +111,8 @@ std::optional<std::uint64_t> RecordReader::skip_damage(std::uint64_t offset,
 }
 
 void RecordReader::take_frame(const base::FrameView& frame, std::uint64_t offset) {
+  if (gap_open_) record_.gaps_.push_back({record_.last_, std::max(record_.last_, frame.written)});
+  gap_open_ = false;
   record_.last_ = std::max(record_.last_, frame.written);
   if (record_.finished_)
     tell(fmt::format("a frame at {} stands behind the end of the record", offset));
@@ -203,6 +206,10 @@ bool RecordReader::take_finish(base::ByteReader& in, std::uint64_t offset) {
   record_.finished_ = true;
   if (frames != frames_ || bytes != offset) {
     damaged_in_the_middle_ = true;
+    // Nobody knows where, unless it was seen.
+    if (record_.gaps_.empty()) {
+      record_.gaps_.push_back({record_.header_.boot_start, record_.last_});
+    }
     tell(
         fmt::format("the record was finished with {} frames in {} bytes, and {} frames in {} "
                     "bytes are here",

@@ -44,6 +44,7 @@ class RecordReader {
   std::uint64_t unknown_types_ = 0;
   std::uint64_t findings_not_told_ = 0;
   bool damaged_in_the_middle_ = false;
+  bool gap_open_ = false;  // bytes were skipped, and the next frame has not come yet
 };
 
 }  // namespace squall::evidence

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/text.h"
+#include "model/prediction/walk.h"
 #include "model/prediction_language.h"
 
 namespace squall::judge {
@@ -16,7 +17,8 @@ using evidence::Window;
 using model::Verdict;
 
 constexpr base::Duration kLongestGap = std::chrono::seconds(2);
-constexpr int kGapFactor = 5;         // beyond this many usual distances between samples
+constexpr int kGapFactor = 5;  // beyond this many usual distances between samples
+constexpr base::Duration kLatestAnswer = std::chrono::seconds(5);
 constexpr double kWholeEnough = 0.9;  // of the planned length
 
 struct Load {
@@ -131,7 +133,7 @@ std::string Doubts::about(const Asked& asked, Verdict verdict) const {
   if (auto doubt = unrelated_change(asked); !doubt.empty()) return doubt;
   // What is missing cannot undo a violation that is on record, unless it was a lack of something.
   if (verdict == Verdict::kViolated && !wants_enough(asked.prediction)) return {};
-  if (facts_.damaged) return "the record is damaged, and what is missing might tell otherwise";
+  if (auto doubt = damage(asked); !doubt.empty()) return doubt;
   if (verdict == Verdict::kViolated) return {};
   if (auto doubt = gap(asked); !doubt.empty()) return doubt;
   return cut_short(asked);
@@ -184,6 +186,28 @@ std::string Doubts::unrelated_change(const Asked& asked) const {
                          evaluator_.describe(change.at), change.text.empty() ? "" : ": ",
                          base::printable(change.text));
     }
+  }
+  return {};
+}
+
+// Frames that are missing may have held samples of the second before, and slow answers to requests
+// of seconds ago.
+std::string Doubts::damage(const Asked& asked) const {
+  const auto concerns = [](const evidence::RecordGap& gap, const Window& window) {
+    return gap.before >= window.begin && gap.after < window.end + kLatestAnswer;
+  };
+  bool compares = false;
+  model::visit_expressions(asked.prediction, [&](const model::Expression& part) {
+    compares = compares || std::holds_alternative<model::Baseline>(part.node);
+  });
+  for (const evidence::RecordGap& gap : evaluator_.record().gaps()) {
+    const bool in_baseline =
+        compares && facts_.timeline.baseline && concerns(gap, *facts_.timeline.baseline);
+    if (!in_baseline && !concerns(gap, asked.window)) continue;
+    return fmt::format(
+        "the record is damaged between {} and {}, and what is missing might tell "
+        "otherwise",
+        evaluator_.describe(gap.after), evaluator_.describe(gap.before));
   }
   return {};
 }

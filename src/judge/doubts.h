@@ -32,6 +32,7 @@ class Doubts {
   std::string without_effect(const Asked& asked) const;
   std::string bad_load(const Asked& asked, model::Verdict verdict) const;
   std::string unrelated_change(const Asked& asked) const;
+  std::string damage(const Asked& asked) const;
   std::string gap(const Asked& asked) const;
   std::string cut_short(const Asked& asked) const;
 

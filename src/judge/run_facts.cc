@@ -93,10 +93,6 @@ void end_with_the_samples(const evidence::Record& record, evidence::Timeline& ti
   if (timeline.recovery->end <= timeline.recovery->begin) timeline.recovery.reset();
 }
 
-bool is_torn_tail(std::string_view finding) {
-  return finding.starts_with("the last ");
-}
-
 }  // namespace
 
 RunFacts facts_of(const evidence::Record& record) {
@@ -108,9 +104,6 @@ RunFacts facts_of(const evidence::Record& record) {
   for (const evidence::FaultWindow& fault : facts.timeline.faults) {
     if (!fault.active()) facts.effect_proven = false;
     if (!is_over(record, fault)) facts.reverts_verified = false;
-  }
-  for (const std::string& finding : record.damage()) {
-    if (!is_torn_tail(finding)) facts.damaged = true;
   }
   return facts;
 }

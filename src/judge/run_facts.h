@@ -27,7 +27,6 @@ struct RunFacts {
   bool effect_proven = true;     // of every fault that was to be armed
   bool reverts_verified = true;  // of every fault that may have changed something
   std::vector<UnrelatedChange> unrelated;
-  bool damaged = false;  // frames are missing in the middle: a torn tail is not damage
 };
 
 RunFacts facts_of(const evidence::Record& record);

@@ -388,6 +388,25 @@ TEST(JudgeDoubt, ASilentProbeSawNothing) {
   EXPECT_NE(result.reason.find("no sample for 9.5s"), std::string::npos) << result.reason;
 }
 
+TEST(JudgeDoubt, DamageCountsWhereItIs) {
+  RunBuilder run = healthy();
+  run.damaged(33, 34).hypothesis("reads.success >= 99% during fault from 3s");
+  run.hypothesis("stuck.value == 0 during recovery").hypothesis("stuck.value > 0 during recovery");
+  run.hypothesis("stuck.value == 0 during baseline");
+  auto results = run.judge().predictions;
+  EXPECT_EQ(results[0].verdict, Verdict::kInconclusive) << "a slow answer may be missing";
+  EXPECT_EQ(results[1].verdict, Verdict::kInconclusive);
+  EXPECT_NE(results[1].reason.find("damaged between 33.0s and 34.0s"), std::string::npos);
+  EXPECT_EQ(results[2].verdict, Verdict::kViolated) << "what is on record stays violated";
+  EXPECT_EQ(results[3].verdict, Verdict::kHeld);
+  RunBuilder early = healthy();
+  early.damaged(2, 3).hypothesis("reads.success >= 99% during fault");
+  early.hypothesis("p99(reads.latency) < 2 * baseline(p99(reads.latency)) during fault");
+  results = early.judge().predictions;
+  EXPECT_EQ(results[0].verdict, Verdict::kHeld) << results[0].reason;
+  EXPECT_EQ(results[1].verdict, Verdict::kInconclusive) << results[1].reason;
+}
+
 TEST(JudgeDoubt, AMissingSignalIsNoData) {
   RunBuilder run;
   run.requests("reads", 200, 0, 50, good).hypothesis("stuck.value == 0 during fault");

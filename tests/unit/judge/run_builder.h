@@ -123,6 +123,10 @@ class RunBuilder {
   }
 
   // What the run looked like. Zero end: the engine died before the event.
+  RunBuilder& damaged(double begin, double end) {
+    content_.gaps.push_back({at(begin), at(end)});
+    return *this;
+  }
   RunBuilder& without_effect() { return effect_ = false, *this; }
   RunBuilder& without_verification() { return verified_ = false, *this; }
   RunBuilder& fault_ends(double when) { return fault_end_ = when, *this; }
