@@ -194,7 +194,9 @@ void add_timeline(Markup& out, const Contents& contents) {
   open_table(out, {"When", "Event", "Of", "What"});
   for (std::size_t i = 0; i < std::min(events.size(), kEventRows); ++i) {
     out.open("tr");
-    out.element("td", contents.offset(events[i].at), {{"class", "number"}});
+    // Finer than elsewhere: the steps of a fault are milliseconds apart.
+    out.element("td", fmt::format("{:.3f}s", contents.offset_seconds(events[i].at)),
+                {{"class", "number"}});
     out.open("td");
     out.element("code", events[i].type);
     out.close();
