@@ -84,7 +84,7 @@ class Client final : public HolderClient {
 
   ~Client() override {
     if (connection_.socket && !finished_) {
-      if (auto sent = send(EndMessage{}); sent.ok()) wait_until_finished();
+      if (replaying_ || send(EndMessage{}).ok()) wait_until_finished();
     }
     connection_.socket.reset();
     if (connection_.child.pidfd().valid()) wait_for_exit();
@@ -93,6 +93,8 @@ class Client final : public HolderClient {
   base::Status open() {
     epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
     if (!epoll_) return base::system_error("create an epoll descriptor", errno);
+    SQUALL_ASSIGN(queued_, base::WakeUp::create());
+    SQUALL_TRY(watch(queued_->fd()));
     SQUALL_TRY(attach(Hello::Mode::kHold));
     const base::Instant deadline = base::BootClock::now() + kReadyLimit;
     while (!ready_) {
@@ -126,32 +128,36 @@ class Client final : public HolderClient {
     return lease;
   }
   base::Status renew() override {
-    const base::Instant now = base::BootClock::now();
-    if (unanswered_since_ && now - *unanswered_since_ > options_.renewal_limit) {
+    // Its answers may wait unread when it was us who slept.
+    const bool overdue =
+        unanswered_since_ && base::BootClock::now() - *unanswered_since_ > options_.renewal_limit;
+    if (overdue) SQUALL_TRY(pump());
+    if (finished_) return holder_ended();
+    if (overdue && unanswered_since_ && !replaying_) {
       // It hangs or was stopped. Dead, its kernel-held faults are gone and the rest is replayed.
       unanswered_since_.reset();
-      return holder_.signal(SIGKILL);
+      const auto killed = holder_.signal(SIGKILL);
+      const bool dead = !killed.ok() && killed.error().code == base::ErrorCode::kNotFound;
+      return dead ? base::Status{} : killed;
     }
-    // A holder that died has nothing to renew; take_events() tells what became of its faults.
-    if (finished_) return holder_died();
-    auto sent = send(RenewMessage{});
-    if (!sent.ok() && sent.error().code != base::ErrorCode::kUnavailable &&
-        sent.error().code != base::ErrorCode::kExhausted)
-      return sent;
-    if (!unanswered_since_ && !replaying_) unanswered_since_ = now;
+    SQUALL_TRY(tell(RenewMessage{}));
+    if (!unanswered_since_ && !replaying_) unanswered_since_ = base::BootClock::now();
     return {};
   }
   base::Status revert(base::LeaseId lease, std::string_view cause) override {
-    return send(RevertMessage{.lease = lease, .cause = std::string(cause)});
+    return tell(RevertMessage{.lease = lease, .cause = std::string(cause)});
   }
   base::Status revert_all(std::string_view cause) override {
-    return send(RevertMessage{.lease = {}, .cause = std::string(cause)});
+    return tell(RevertMessage{.lease = {}, .cause = std::string(cause)});
   }
 
   base::Result<std::vector<LeaseEvent>> take_events() override {
     SQUALL_TRY(pump());
+    queued_->clear();
     if (!events_.empty()) return std::exchange(events_, {});
-    if (finished_) return holder_died();
+    // Who stopped the run is told before the holder's end is.
+    const bool stop_is_news = stop_notice_ && !std::exchange(stop_told_, true);
+    if (finished_ && !stop_is_news) return holder_ended();
     return std::vector<LeaseEvent>{};
   }
 
@@ -162,18 +168,38 @@ class Client final : public HolderClient {
   base::Status attach(Hello::Mode mode) {
     SQUALL_ASSIGN(connection_, connect_holder(options_, mode));
     replaying_ = mode == Hello::Mode::kReplay;
-    for (const int watched : {connection_.socket.get(), connection_.child.pidfd().get()}) {
-      epoll_event event{.events = EPOLLIN, .data = {.fd = watched}};
-      if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, watched, &event) != 0)
-        return base::system_error("watch the holder", errno);
-    }
-    return {};
+    SQUALL_TRY(watch(connection_.socket.get()));
+    return watch(connection_.child.pidfd().get());
+  }
+
+  base::Status watch(int descriptor) const {
+    epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
+    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, descriptor, &event) == 0) return {};
+    return base::system_error("watch the holder", errno);
   }
 
   base::Status send(const Message& message) {
     if (!connection_.socket || replaying_) return holder_died();
     SQUALL_ASSIGN(const auto packet, encode(message));
     return send_packet(connection_.socket.get(), packet);
+  }
+
+  // A holder that died has nothing to renew or to revert: that is being done already, and
+  // take_events() tells how it ends.
+  base::Status tell(const Message& message) {
+    if (finished_) return holder_ended();
+    auto sent = send(message);
+    if (!sent.ok() && (sent.error().code == base::ErrorCode::kUnavailable ||
+                       sent.error().code == base::ErrorCode::kExhausted))
+      return {};
+    return sent;
+  }
+
+  base::Error holder_ended() const {
+    if (!stop_notice_ || !left_.empty()) return holder_died();
+    return base::Error{.code = base::ErrorCode::kUnavailable,
+                       .message = fmt::format("the holder ended in order: {} by {}",
+                                              stop_notice_->cause, stop_notice_->who)};
   }
 
   // Takes all that waits, and notices the holder's death.
@@ -194,6 +220,7 @@ class Client final : public HolderClient {
     unanswered_since_.reset();
     if (auto* event = std::get_if<LeaseEvent>(&message)) {
       events_.push_back(std::move(*event));
+      queued_->signal();
     } else if (auto* rehearsed = std::get_if<RehearsedMessage>(&message)) {
       if (rehearsed->id == 0) start_error_ = rehearsed->error;
       rehearsed_ = std::move(*rehearsed);
@@ -249,6 +276,7 @@ class Client final : public HolderClient {
     while (!finished_) {
       if (!wait(deadline, "the holder to end").ok() || !pump().ok()) return;
       events_.clear();
+      queued_->clear();
     }
   }
 
@@ -266,6 +294,7 @@ class Client final : public HolderClient {
   std::optional<RehearsedMessage> rehearsed_;
   std::optional<base::Error> start_error_;
   std::vector<std::string> left_;
+  std::optional<base::WakeUp> queued_;  // keeps fd() readable while events_ holds something
   base::PidFd holder_;
   std::optional<base::Instant> unanswered_since_;  // the first renewal without any word after it
   std::uint64_t last_rehearsal_ = 0;
@@ -273,6 +302,7 @@ class Client final : public HolderClient {
   bool replaying_ = false;
   bool said_finished_ = false;
   bool finished_ = false;
+  bool stop_told_ = false;
 };
 
 }  // namespace
