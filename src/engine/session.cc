@@ -283,9 +283,28 @@ void Session::watch_abort_rules() {
   std::vector<model::Prediction> rules = experiment().abort_when;
   rules.insert(rules.end(), map().abort_when.begin(), map().abort_when.end());
   if (rules.empty()) return;
+  // What baseline(...) came to is read once, when a rule first asks for it.
+  std::optional<base::Result<evidence::Record>> record;
+  const auto baseline_of = [&](const model::Expression& inner) -> std::optional<double> {
+    if (!record) {
+      (void)recorder_.flush();
+      evidence::ReadOptions options;
+      options.wanted = [this](const evidence::SeriesDeclaration& declaration) {
+        return judge::needs_series(map(), experiment(), declaration);
+      };
+      record = evidence::Record::read(parts_.writer->path(), options);
+    }
+    return record->ok() ? judge::baseline_value(**record, inner) : std::nullopt;
+  };
   monitor_ = std::make_unique<judge::AbortMonitor>(
-      std::move(rules), [this](std::string_view name) { return recorder_.find(name); });
+      std::move(rules), [this](std::string_view name) { return recorder_.find(name); },
+      baseline_of);
   for (const evidence::SeriesId series : monitor_->series()) recorder_.watch(series);
+  // A rule that can never breach protects nobody.
+  for (const std::string& rule : monitor_->blind_rules()) {
+    end(model::Outcome::kBlocked,
+        fmt::format("abort rule `{}` names something that was not observed", rule));
+  }
 }
 
 void Session::watch_predictions() {

@@ -37,6 +37,8 @@ Reading found(Estimate estimate) {
   return {.estimate = std::move(estimate), .missing = {}};
 }
 
+constexpr std::int64_t kMostWindows = 2'000'000;
+
 RequestTime time_named(std::string_view field) {
   if (field == "service_time") return RequestTime::kService;
   if (field == "lag") return RequestTime::kLag;
@@ -406,6 +408,8 @@ Reading Evaluator::of_numbers(const model::Aggregate& aggregate, const Series& s
 
 Reading Evaluator::windowed(const model::WindowedAggregate& aggregate, const Call& call) const {
   if (aggregate.each <= base::Duration::zero()) return missing("its windows have no length");
+  if (call.window.length() / aggregate.each > kMostWindows)
+    return missing("it has too many windows");
   std::vector<double> values;
   for (base::Instant begin = call.window.begin; begin + aggregate.each <= call.window.end;
        begin += aggregate.each) {

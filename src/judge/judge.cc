@@ -89,6 +89,20 @@ std::optional<base::Duration> time_to_impact(const Question& question, const Run
   return *impact - *effect;
 }
 
+// Abort rules that compare with the baseline, which is read from the record.
+std::vector<model::Prediction> baseline_rules(const std::vector<model::Prediction>& rules) {
+  std::vector<model::Prediction> found;
+  for (const model::Prediction& rule : rules) {
+    if (!rule.left || !rule.right) continue;
+    bool compares = false;
+    model::visit_expressions(rule, [&](const model::Expression& part) {
+      compares = compares || std::holds_alternative<model::Baseline>(part.node);
+    });
+    if (compares) found.push_back(rule);
+  }
+  return found;
+}
+
 std::optional<base::Duration> time_to_recover(const RunFacts& facts,
                                               const std::vector<PredictionResult>& results) {
   if (!facts.timeline.recovery || facts.timeline.faults.empty()) return std::nullopt;
@@ -125,7 +139,63 @@ bool reads_number(const model::Prediction& prediction, std::string_view source,
   return reads;
 }
 
+constexpr base::Duration kLongestRun = std::chrono::hours(24 * 90);
+constexpr base::Duration kClockSlack = std::chrono::hours(1);
+
+// A record may come from anywhere. With times that no run can have nothing can be computed, safely
+// or otherwise.
+bool has_plausible_times(const evidence::Record& record) {
+  const base::Instant start = record.header().boot_start;
+  if (start < base::Instant{} || start > base::Instant{kLongestRun * 100}) return false;
+  const auto fits = [&](base::Instant at) {
+    return at >= start - kClockSlack && at <= start + kLongestRun;
+  };
+  if (!fits(record.last_instant())) return false;
+  for (const evidence::Event& event : record.events()) {
+    if (!fits(event.at)) return false;
+  }
+  for (const evidence::RecordGap& gap : record.gaps()) {
+    if (!fits(gap.after) || !fits(gap.before)) return false;
+  }
+  for (const evidence::Series& series : record.series()) {
+    const auto& buckets = series.buckets;
+    const auto& samples = series.samples;
+    if (!buckets.empty() && !(fits(buckets.front().start) && fits(buckets.back().start))) {
+      return false;
+    }
+    if (!samples.empty() && !(fits(samples.front().at) && fits(samples.back().at))) return false;
+    for (const evidence::WriteRecord& write : series.writes) {
+      if (!fits(write.sent)) return false;
+    }
+  }
+  return true;
+}
+
+Judgement unjudged(const Question& question, const std::string& reason) {
+  Judgement judgement;
+  const auto add = [&](const model::Prediction& prediction, bool steady_state) {
+    PredictionResult& result = judgement.predictions.emplace_back();
+    result.name = prediction.name;
+    result.text = prediction.text;
+    result.steady_state = steady_state;
+    result.verdict = Verdict::kInconclusive;
+    result.reason = reason;
+  };
+  for (const auto& prediction : question.experiment.hypothesis) add(prediction, false);
+  for (const auto& prediction : question.map.steady_state) add(prediction, true);
+  judgement.verdict = RunVerdict::kInconclusive;
+  judgement.outcome = model::Outcome::kErrored;
+  judgement.outcome_reason = reason;
+  judgement.reverts_verified = false;
+  judgement.effect_proven = false;
+  judgement.notes = {reason};
+  return judgement;
+}
+
 Judgement judged(const Question& question) {
+  if (!has_plausible_times(question.record)) {
+    return unjudged(question, "the record's times are not those of a run");
+  }
   Judgement judgement;
   const RunFacts facts = facts_of(question.record);
   const Evaluator evaluator(question.record, facts.timeline);
@@ -158,18 +228,13 @@ Judgement judge(const Question& question) {
   try {
     return judged(question);
   } catch (const std::exception& error) {
-    Judgement judgement;
-    judgement.verdict = RunVerdict::kInconclusive;
-    judgement.outcome = model::Outcome::kErrored;
-    judgement.outcome_reason = fmt::format("the judge failed: {}", error.what());
-    judgement.reverts_verified = false;
-    judgement.effect_proven = false;
-    return judgement;
+    return unjudged(question, fmt::format("the judge failed: {}", error.what()));
   }
 }
 
 std::optional<double> baseline_value(const evidence::Record& record,
                                      const model::Expression& inner) {
+  if (!has_plausible_times(record)) return std::nullopt;
   const evidence::Timeline timeline = evidence::timeline_of(record);
   if (!timeline.baseline) return std::nullopt;
   const Reading reading = Evaluator(record, timeline).evaluate(inner, *timeline.baseline);
@@ -196,7 +261,8 @@ bool needs_series(const model::SystemMap& map, const model::Experiment& experime
                           std::string_view(declaration.name).substr(dot + 1));
     });
   };
-  return needs(experiment.hypothesis) || needs(map.steady_state);
+  return needs(experiment.hypothesis) || needs(map.steady_state) ||
+         needs(baseline_rules(experiment.abort_when)) || needs(baseline_rules(map.abort_when));
 }
 
 }  // namespace squall::judge

@@ -16,6 +16,7 @@ using model::Expression;
 using model::Verdict;
 
 constexpr base::Duration kStep = evidence::kBucketWidth;
+constexpr std::int64_t kMostWindows = 1'000'000;  // more than a day of steps; then they grow
 
 // Whether a side is the same number for every window: limits, and what baseline() settled.
 bool is_fixed(const Expression& expression) {
@@ -79,6 +80,7 @@ Moments of_windows(const Window& asked, base::Instant until, base::Duration step
                    const StateOf& state_of) {
   Moments moments;
   const base::Duration length = std::min(kMomentWindow, asked.length());
+  step = std::max(step, (until - asked.begin) / kMostWindows);
   bool good = true;
   for (base::Instant begin = asked.begin; begin + length <= until; begin += step) {
     if (!moments.first_violation && begin + length > asked.end) break;

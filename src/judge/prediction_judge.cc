@@ -17,6 +17,9 @@ using evidence::Window;
 using model::Comparator;
 using model::Verdict;
 
+constexpr std::int64_t kMostWindows = 10'000;  // of a search; then its steps grow
+constexpr base::Duration kEver = std::chrono::hours(24 * 365);
+
 PredictionResult blank(const model::Prediction& prediction, std::string phase) {
   PredictionResult result;
   result.name = prediction.name;
@@ -176,7 +179,7 @@ PredictionJudge::Stretch PredictionJudge::stretch_of(const model::DuringClause& 
             fmt::format("the run never came to the {} phase", model::to_string(during.phase))};
   }
   const base::Duration length = window->length();
-  window->begin += during.from;
+  window->begin += std::min(during.from, kEver);
   if (window->begin >= window->end) {
     return {std::nullopt, fmt::format("the phase lasted only {}, and this is asked from {} on",
                                       base::humanize(length), base::format_duration(during.from))};
@@ -201,7 +204,7 @@ PredictionJudge::Stretch PredictionJudge::search_of(const model::WithinClause& w
   if (!anchor) {
     return {std::nullopt, fmt::format("no {} is on record", from_inject ? "fault" : "revert")};
   }
-  return {Window{*anchor, *anchor + within.within}, {}};
+  return {Window{*anchor, *anchor + std::min(within.within, kEver)}, {}};
 }
 
 void PredictionJudge::judge_during(const model::Prediction& prediction, const Stretch& stretch,
@@ -339,7 +342,8 @@ void PredictionJudge::search_windows(const model::Prediction& prediction,
   const base::Duration length =
       within.hold_for > base::Duration::zero() ? within.hold_for : kMomentWindow;
   const base::Instant end = std::min(search.end, facts_.timeline.end);
-  const base::Duration step = std::max(evidence::kBucketWidth, length / 50);
+  const base::Duration step =
+      std::max({evidence::kBucketWidth, length / 50, (end - search.begin) / kMostWindows});
   const DecideBy by = decide_by(prediction);
   std::optional<Sides> closest;  // held by the observed value, if not by its interval
   std::optional<Sides> latest;

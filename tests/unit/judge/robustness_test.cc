@@ -143,7 +143,7 @@ TEST(JudgeRobustness, SaysSomethingAboutAnyRecord) {
   for (const char* text : kPredictions) run.hypothesis(text);
   run.steady_state("reads.success >= 99%", "up").steady_state("stuck.value == 0", "none");
   run.steady_state("p99(reads.latency) < 1s", "fast");
-  for (std::uint64_t seed = 1; seed <= 150; ++seed) {
+  for (std::uint64_t seed = 1; seed <= 40; ++seed) {
     base::Random random(seed);
     const evidence::Record record = wild_record(random);
     const Question question{record, run.map(), run.experiment()};
@@ -171,6 +171,24 @@ TEST(JudgeRobustness, AnEmptyRecordIsUndecided) {
   }
   EXPECT_EQ(judgement.outcome, model::Outcome::kErrored);
   EXPECT_EQ(exit_status_of(judgement), 1);
+}
+
+TEST(JudgeRobustness, TimesThatNoRunCanHaveAreNotJudged) {
+  for (const std::int64_t wild :
+       {std::numeric_limits<std::int64_t>::max(), std::numeric_limits<std::int64_t>::min(),
+        std::int64_t{1} << 61}) {
+    testing::RunBuilder run;
+    run.requests("reads", 20, 0, 50, testing::good);
+    for (const char* text : kPredictions) run.hypothesis(text);
+    evidence::Record::Content content;
+    content.header.boot_start = at(0);
+    content.events.push_back({base::instant_from_nanoseconds(wild), "run.finished", "", "", ""});
+    const evidence::Record record = evidence::Record::make(std::move(content));
+    const Judgement judgement = judge({record, run.map(), run.experiment()});
+    EXPECT_EQ(judgement.predictions.size(), std::size(kPredictions));
+    EXPECT_EQ(judgement.predictions[0].verdict, model::Verdict::kInconclusive);
+    EXPECT_EQ(exit_status_of(judgement), 8) << "nothing is known about the reverts";
+  }
 }
 
 TEST(JudgeRobustness, AnIncompletePredictionIsInconclusive) {
