@@ -9,6 +9,7 @@
 #include <array>
 #include <cerrno>
 #include <cmath>
+#include <ctime>
 #include <string>
 #include <vector>
 
@@ -42,6 +43,7 @@ struct Connection {
   Instant intended;
   Instant sent;
   std::uint64_t sequence = 0;
+  base::WallTime arrived{};  // the last bytes of the answer
   bool took_bytes = false;
   bool reused = false;
   bool tainted = false;  // must not carry another request
@@ -88,6 +90,7 @@ class EpollLoadGenerator final : public LoadGenerator {
         sink_(sink),
         epoll_(std::move(epoll)),
         wake_up_(std::move(wake_up)),
+        grouped_(options_.schedule.peak_rate() >= kGroupingRate && options_.tls == nullptr),
         buffer_(std::make_unique<char[]>(kReceiveBuffer)) {}
 
   void run(std::stop_token stop) override;
@@ -112,6 +115,8 @@ class EpollLoadGenerator final : public LoadGenerator {
   void receive(Connection* c, Peer peer);
   void on_idle_event(Connection* c);
   bool drained(Connection* c);
+  Instant done_at(const Connection& c, Outcome outcome) const;
+  bool sleep_to_grid(Instant at, Instant until) const;
   void finish(Connection* c, Outcome outcome);
   void finish_unsent(Connection* c, Outcome outcome);
   void give_up_as_dropped(Connection* c);
@@ -121,6 +126,7 @@ class EpollLoadGenerator final : public LoadGenerator {
   LoadSink& sink_;
   base::UniqueFd epoll_;
   base::WakeUp wake_up_;
+  bool grouped_;
   std::unique_ptr<char[]> buffer_;
   std::vector<std::unique_ptr<Connection>> connections_;
   std::vector<Connection*> free_;
@@ -158,7 +164,8 @@ void EpollLoadGenerator::run(std::stop_token stop) {
 void EpollLoadGenerator::advance_schedule() {
   const std::optional<Duration> offset = options_.schedule.next();
   if (offset) {
-    next_intended_ = options_.start + *offset;
+    next_intended_ =
+        options_.start + (grouped_ ? *offset / kGroupingGrid * kGroupingGrid : *offset);
   } else {
     next_intended_.reset();
   }
@@ -195,6 +202,7 @@ void EpollLoadGenerator::launch(Instant intended) {
   c->intended = intended;
   c->sent = at;
   c->sequence = sequence;
+  c->arrived = {};
   c->took_bytes = false;
   c->reused = reused;
   c->addresses_tried = 0;
@@ -218,6 +226,7 @@ void EpollLoadGenerator::open(Connection* c) {
     }
     ++c->generation;
     c->transport = Transport(std::move(pending->fd), options_.tls);
+    if (options_.tls == nullptr) c->transport.stamp_arrivals();
     epoll_event event{};
     event.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET;
     event.data.u64 = (std::uint64_t{c->generation} << 32) | c->index;
@@ -305,6 +314,7 @@ void EpollLoadGenerator::receive(Connection* c, Peer peer) {
       return finish(c, Outcome::kOk);
     }
     if (result.state != IoState::kDone) return finish(c, Outcome::kReset);
+    c->arrived = result.arrived;
     const std::size_t used = c->parser.feed({buffer_.get(), result.bytes});
     switch (c->parser.state()) {
       case ResponseState::kMalformed:
@@ -334,11 +344,20 @@ bool EpollLoadGenerator::drained(Connection* c) {
   return c->transport.receive(&byte, 1).state == IoState::kWantRead;
 }
 
+// The kernel's stamp is on the wall clock, which may be set at any moment: a stamp that does not
+// lie between sending and now is not believed.
+Instant EpollLoadGenerator::done_at(const Connection& c, Outcome outcome) const {
+  const Instant at = now();
+  if (outcome != Outcome::kOk || c.arrived == base::WallTime{}) return at;
+  const Instant stamped = at - (options_.clock.wall_now() - c.arrived);
+  return stamped > c.sent && stamped < at ? stamped : at;
+}
+
 void EpollLoadGenerator::finish(Connection* c, Outcome outcome) {
   in_flight_.remove(c);
   Exchange exchange{.intended = c->intended,
                     .sent = c->sent,
-                    .done = now(),
+                    .done = done_at(*c, outcome),
                     .outcome = outcome,
                     .took_bytes = c->took_bytes,
                     .sequence = c->sequence,
@@ -446,6 +465,16 @@ void EpollLoadGenerator::handle(const epoll_event& event) {
   }
 }
 
+// Waits for the next step without being woken by answers. False when there is nothing to wait for
+// in this way.
+bool EpollLoadGenerator::sleep_to_grid(Instant at, Instant until) const {
+  if (!grouped_ || in_flight_.first == nullptr || until <= at) return false;
+  const std::int64_t target = base::to_nanoseconds(std::min(until, at + kGroupingGrid));
+  const timespec time{.tv_sec = static_cast<time_t>(target / 1'000'000'000),
+                      .tv_nsec = static_cast<long>(target % 1'000'000'000)};
+  return clock_nanosleep(CLOCK_BOOTTIME, TIMER_ABSTIME, &time, nullptr) == 0;
+}
+
 void EpollLoadGenerator::wait() {
   const Instant at = now();
   Instant until = at + kLongestWait;
@@ -453,7 +482,8 @@ void EpollLoadGenerator::wait() {
   if (in_flight_.first != nullptr) {
     until = std::min(until, in_flight_.first->intended + options_.timeout);
   }
-  const Duration left = std::max(Duration::zero(), until - at);
+  const bool slept = sleep_to_grid(at, until);
+  const Duration left = slept ? Duration::zero() : std::max(Duration::zero(), until - at);
   const timespec timeout{.tv_sec = static_cast<time_t>(left.count() / 1'000'000'000),
                          .tv_nsec = static_cast<long>(left.count() % 1'000'000'000)};
   std::array<epoll_event, kEventsPerWait> events;

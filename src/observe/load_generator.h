@@ -3,7 +3,8 @@
 //
 // Requests are sent when the schedule says so, whether or not earlier ones were answered, up to a
 // limit of requests in flight; beyond it they are counted as dropped and never sent late in secret.
-// Each answer carries three times: intended, sent, done. A request is sent at most once, with one
+// Each answer carries three times: intended, sent, done, where done is when the kernel received the
+// last byte and not when this thread was woken for it. A request is sent at most once, with one
 // exception: when the kernel refuses the very first byte because an idle connection had been
 // closed, the request goes out on a new connection, since nothing of it was sent. After a timeout
 // the connection is closed, so that a late answer can never be taken for the next one's.
@@ -63,6 +64,12 @@ struct LoadOptions {
 // Connections that were unused for so long are closed: servers close idle ones too, and a request
 // that meets such a close would look like a failure of the target.
 inline constexpr base::Duration kIdleLimit = std::chrono::seconds(2);
+
+// Above this rate the schedule is put on a grid: requests are intended (not sent late) in groups of
+// a few, and answers are taken up once a grid step. Half of the processor time of a request is
+// waking up for it; the times that are recorded stay exact, since the kernel stamps the answers.
+inline constexpr double kGroupingRate = 4'000;  // per second
+inline constexpr base::Duration kGroupingGrid = std::chrono::microseconds(250);
 
 class LoadGenerator {
  public:

@@ -8,8 +8,10 @@
 #include <pthread.h>
 #include <sys/socket.h>
 
+#include <array>
 #include <cerrno>
 #include <csignal>
+#include <cstring>
 #include <utility>
 
 namespace squall::observe {
@@ -92,7 +94,8 @@ Transport::Transport(Transport&& other) noexcept
     : fd_(std::move(other.fd_)),
       tls_(std::move(other.tls_)),
       session_(std::exchange(other.session_, nullptr)),
-      tls_failure_(std::move(other.tls_failure_)) {}
+      tls_failure_(std::move(other.tls_failure_)),
+      stamped_(other.stamped_) {}
 
 Transport& Transport::operator=(Transport&& other) noexcept {
   if (this == &other) return *this;
@@ -101,6 +104,7 @@ Transport& Transport::operator=(Transport&& other) noexcept {
   tls_ = std::move(other.tls_);
   session_ = std::exchange(other.session_, nullptr);
   tls_failure_ = std::move(other.tls_failure_);
+  stamped_ = other.stamped_;
   return *this;
 }
 
@@ -168,6 +172,7 @@ IoResult Transport::receive(char* buffer, std::size_t size) {
     errno = 0;
     return tls_result(SSL_read(session_, buffer, static_cast<int>(size)));
   }
+  if (stamped_) return receive_stamped(buffer, size);
   while (true) {
     const ssize_t received = ::recv(fd_.get(), buffer, size, 0);
     if (received > 0) return {.state = IoState::kDone, .bytes = static_cast<std::size_t>(received)};
@@ -175,6 +180,40 @@ IoResult Transport::receive(char* buffer, std::size_t size) {
     if (errno == EINTR) continue;
     if (errno == EAGAIN) return {.state = IoState::kWantRead};
     return {.state = IoState::kLost};
+  }
+}
+
+void Transport::stamp_arrivals() {
+  const int on = 1;
+  stamped_ =
+      session_ == nullptr && setsockopt(fd_.get(), SOL_SOCKET, SO_TIMESTAMPNS, &on, sizeof on) == 0;
+}
+
+IoResult Transport::receive_stamped(char* buffer, std::size_t size) {
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(timespec)) + 64> control;
+  iovec piece{.iov_base = buffer, .iov_len = size};
+  while (true) {
+    msghdr message{};
+    message.msg_iov = &piece;
+    message.msg_iovlen = 1;
+    message.msg_control = control.data();
+    message.msg_controllen = control.size();
+    const ssize_t received = recvmsg(fd_.get(), &message, 0);
+    if (received == 0) return {.state = IoState::kClosed};
+    if (received < 0) {
+      if (errno == EINTR) continue;
+      return {.state = errno == EAGAIN ? IoState::kWantRead : IoState::kLost};
+    }
+    IoResult result{.state = IoState::kDone, .bytes = static_cast<std::size_t>(received)};
+    for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
+         header = CMSG_NXTHDR(&message, header)) {
+      if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_TIMESTAMPNS) continue;
+      timespec time{};
+      std::memcpy(&time, CMSG_DATA(header), sizeof time);
+      result.arrived =
+          base::WallTime{base::Duration{std::int64_t{time.tv_sec} * 1'000'000'000 + time.tv_nsec}};
+    }
+    return result;
   }
 }
 

@@ -5,6 +5,7 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
 
@@ -46,6 +47,9 @@ enum class IoState {
 struct IoResult {
   IoState state = IoState::kDone;
   std::size_t bytes = 0;
+  // When the kernel received the last of these bytes; wall clock, since that is what the kernel
+  // stamps with. Epoch when unknown.
+  base::WallTime arrived{};
 };
 
 // Not thread-safe. TLS writes through write(2): the calling thread must have SIGPIPE blocked or
@@ -64,6 +68,8 @@ class Transport {
   IoResult handshake();
   IoResult send(std::string_view bytes);
   IoResult receive(char* buffer, std::size_t size);
+  // From now on receive() says when the bytes arrived (SO_TIMESTAMPNS, socket(7)). Not with TLS.
+  void stamp_arrivals();
   // Bytes that TLS has decrypted already and that no readiness event will announce.
   bool buffered() const;
   // What went wrong with TLS, for messages; empty when nothing did.
@@ -72,10 +78,12 @@ class Transport {
 
  private:
   IoResult tls_result(int result);
+  IoResult receive_stamped(char* buffer, std::size_t size);
   base::UniqueFd fd_;
   std::shared_ptr<TlsContext> tls_;
   ssl_st* session_ = nullptr;
   std::string tls_failure_;
+  bool stamped_ = false;
 };
 
 // For the calling thread.
