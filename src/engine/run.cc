@@ -25,6 +25,9 @@ namespace {
 // Longest wait for reverts that were called, before they are reported as not verified.
 constexpr base::Duration kRevertLimit = std::chrono::seconds(120);
 
+// A system that looks well right after the revert may not stay so; nobody is told before this.
+constexpr base::Duration kShortestRecovery = std::chrono::seconds(5);
+
 base::Json environment_document(const model::Plan& plan, const model::Binding& binding) {
   return {{"environment", plan.environment},
           {"hostname", binding.hostname},
@@ -203,12 +206,10 @@ bool recovery_decided(const judge::Judgement& judgement, const model::Experiment
         during->fault_name.empty()) {
       return false;
     }
-    // "At end" wants the system settled, for which only time is a witness.
-    if (std::holds_alternative<model::AtEndClause>(prediction.when)) return false;
   }
   bool asked = false;
   for (const judge::PredictionResult& result : judgement.predictions) {
-    if (result.phase == "baseline" || result.phase == "fault") continue;
+    if (result.phase != "recovery") continue;
     asked = true;
     if (result.verdict != model::Verdict::kHeld) return false;
   }
@@ -222,7 +223,7 @@ void recovery(Session& session) {
   session.begin_phase("recovery", limit);
   const base::Instant start = session.now();
   const bool watch = !session.ending() || session.ending()->outcome == model::Outcome::kAborted;
-  base::Instant next_look = start + std::chrono::seconds(2);
+  base::Instant next_look = start + kShortestRecovery;
   const base::Instant end = watch ? start + limit : start;
   while (session.now() < end) {
     const Wake wake = session.wait_until(std::min(next_look, end));

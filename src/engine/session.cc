@@ -282,7 +282,6 @@ bool Session::all_over() const {
 void Session::watch_abort_rules() {
   std::vector<model::Prediction> rules = experiment().abort_when;
   rules.insert(rules.end(), map().abort_when.begin(), map().abort_when.end());
-  if (rules.empty()) return;
   // What baseline(...) came to is read once, when a rule first asks for it.
   std::optional<base::Result<evidence::Record>> record;
   const auto baseline_of = [&](const model::Expression& inner) -> std::optional<double> {
@@ -296,6 +295,8 @@ void Session::watch_abort_rules() {
     }
     return record->ok() ? judge::baseline_value(**record, inner) : std::nullopt;
   };
+  if (live_view_ != nullptr) live_view_->set_baseline(baseline_of);
+  if (rules.empty()) return;
   monitor_ = std::make_unique<judge::AbortMonitor>(
       std::move(rules), [this](std::string_view name) { return recorder_.find(name); },
       baseline_of);
