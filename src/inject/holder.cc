@@ -76,6 +76,13 @@ base::Status Holder::prepare() {
   SQUALL_TRY(directory_.create());
   if (hello_.mode == Hello::Mode::kReplay) return {};
   SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
+  for (const RunFile& run : run_files(directory_)) {
+    if (run.run == hello_.options.run && alive(run.holder, run.boot_id)) {
+      return base::Error{.code = base::ErrorCode::kConflict,
+                         .message = fmt::format("run {} has a holder already, process {}", run.run,
+                                                run.holder.pid)};
+    }
+  }
   SQUALL_TRY(open_stop_socket());
   return write_run_file(directory_, {.path = {},
                                      .socket = {},
@@ -350,6 +357,7 @@ void Holder::arm(ArmMessage message) {
                      .boot_id = boot_id(),
                      .holder = *self,
                      .engine = hello_.engine,
+                     .starter = programs_->process(),
                      .binding = message.request.binding,
                      .duration = duration,
                      .requested = base::BootClock::now(),

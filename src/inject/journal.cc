@@ -38,6 +38,7 @@ std::string lease_to_text(const LeaseRecord& r) {
                      {"boot_id", r.boot_id},
                      {"holder", to_json(r.holder)},
                      {"engine", to_json(r.engine)},
+                     {"starter", to_json(r.starter)},
                      {"binding", model::to_json(r.binding)},
                      {"duration_ns", r.duration.count()},
                      {"requested_ns", base::to_nanoseconds(r.requested)},
@@ -64,6 +65,7 @@ base::Result<LeaseRecord> lease_from_text(std::string_view text) {
   record.boot_id = text_field(json, "boot_id");
   record.holder = identity_field(json, "holder");
   record.engine = identity_field(json, "engine");
+  record.starter = identity_field(json, "starter");
   SQUALL_ASSIGN(record.binding, model::fault_binding_from_json(field(json, "binding")));
   record.duration = base::Duration{integer_field(json, "duration_ns")};
   record.requested = base::instant_from_nanoseconds(integer_field(json, "requested_ns"));

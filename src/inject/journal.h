@@ -33,6 +33,7 @@ struct LeaseRecord {
   std::string boot_id;  // /proc/sys/kernel/random/boot_id when it was written
   base::ProcessIdentity holder;
   base::ProcessIdentity engine;
+  base::ProcessIdentity starter;  // of the holder's programs
   model::FaultBinding binding;
   base::Duration duration{};
   base::Instant requested;

@@ -283,6 +283,7 @@ class StarterClient final : public Programs {
   }
 
   int fd() const override { return socket_.get(); }
+  base::ProcessIdentity process() const override { return starter_.identity(); }
 
   void end(std::uint64_t id) override {
     const Json json = {{"end", id}};

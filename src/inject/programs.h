@@ -46,6 +46,9 @@ class Programs {
   virtual ProgramOutcome outcome(std::uint64_t id) = 0;
   // Readable when an outcome may have changed.
   virtual int fd() const = 0;
+  // The process that starts them. When it has ended, none of its commands runs any more, and what
+  // it was asked to start has been started.
+  virtual base::ProcessIdentity process() const = 0;
   // Ends a kScratch or kCommand program.
   virtual void end(std::uint64_t id) = 0;
 };

@@ -2,10 +2,12 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
 #include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <csignal>
 
 #include "inject/faults/kinds.h"
 #include "inject/registry.h"
@@ -14,12 +16,26 @@ namespace squall::inject {
 
 namespace {
 
+constexpr int kStarterLimitMilliseconds = 2000;
+
 // A journal that was not finished: its holder died before it had changed anything.
 void remove_unfinished(const std::string& folder) {
   for (const std::string& path : files_with_suffix(folder, ".lease.new")) {
     const base::UniqueFd file{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)};
     if (file && ::flock(file.get(), LOCK_EX | LOCK_NB) == 0) ::unlink(path.c_str());
   }
+}
+
+// The dead holder's starter ends with it, but a moment later. Until then it may still be killing a
+// command, or starting a service that would be started a second time.
+void wait_for_starter(const LeaseRecord& record) {
+  if (record.boot_id != boot_id() || record.starter.pid <= 0) return;
+  const auto process = base::PidFd::open(record.starter);
+  if (!process.ok()) return;
+  pollfd request{.fd = process->get(), .events = POLLIN, .revents = 0};
+  if (::poll(&request, 1, kStarterLimitMilliseconds) > 0) return;
+  if (auto killed = process->signal(SIGKILL); !killed.ok()) return;
+  ::poll(&request, 1, kStarterLimitMilliseconds);
 }
 
 class Collector {
@@ -87,6 +103,7 @@ class Collector {
   void adopt(LeaseJournal journal, JournalContent content, const FaultKind& kind) {
     const std::string path = journal.path();
     const LeaseRecord record = *content.lease;
+    wait_for_starter(record);
     std::optional<LeaseJournal> own;
     if (content.damage.empty()) {
       own = std::move(journal);

@@ -2,6 +2,9 @@
 
 #include <fcntl.h>
 
+#include <map>
+#include <set>
+
 #include "inject/journal.h"
 #include "inject/registry.h"
 #include "integration/inject/fixture.h"
@@ -253,13 +256,56 @@ TEST_F(Leases, AReplayLeavesAProcessRebornWithTheNumberAlone) {
   EXPECT_TRUE(stopped(victim_));  // somebody else's
 }
 
-// Kills the holder at its Nth system call of a whole lease, for many N; the replay by the client is
-// killed at the same point, so `cleanup` has the last word.
-TEST_F(Leases, NoKillBetweenTwoSystemCallsLeavesTheVictimStopped) {
-  if (::access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
-  int completed = 0;
-  for (int call = 5; completed < 3 && call < 900; call += 7) {
-    SCOPED_TRACE("killed at system call " + std::to_string(call));
+TEST_F(Leases, ADescriptorOfTheHolderLivesInNoOtherProcess) {
+  pause_victim();
+  const pid_t held = holder().pid;
+  std::map<std::string, std::set<pid_t>> owners;
+  for (const auto& entry : *read_process_table()) {
+    std::error_code error;
+    for (const auto& fd : std::filesystem::directory_iterator(
+             "/proc/" + std::to_string(entry.identity.pid) + "/fd", error)) {
+      const auto link = std::filesystem::read_symlink(fd.path(), error).string();
+      if (link.starts_with("socket:")) owners[link].insert(entry.identity.pid);
+    }
+  }
+  int sockets = 0;
+  for (const auto& [socket, pids] : owners) {
+    if (!pids.contains(held)) continue;
+    ++sockets;
+    EXPECT_EQ(pids.size(), 1u) << socket;
+  }
+  EXPECT_GE(sockets, 3);  // engine, starter, stop
+}
+
+TEST_F(Leases, NobodyAimsAtSquallItself) {
+  start_holder();
+  auto binding = pause_;
+  for (const pid_t pid : {::getpid(), pid_t{1}}) {
+    binding.targets[0].process = base::identify_process(pid).value();
+    arm(binding);
+    EXPECT_NE(wait_for(LeaseState::kFailed).text.find("narrow"), std::string::npos);
+  }
+}
+
+TEST_F(Leases, WithoutRootTheCapabilityIsNamed) {
+  const auto engine = base::run_command(
+      {.argv = {program("engine_for_tests"), "x", "y", "/z", "1"}, .user = 65534}, 10s);
+  if (!engine.ok()) GTEST_SKIP() << "the build folder is closed to other users";
+  ASSERT_EQ(::seteuid(65534), 0);
+  const auto refused = HolderClient::start(options());
+  ASSERT_EQ(::seteuid(0), 0);
+  ASSERT_FALSE(refused.ok());
+  EXPECT_EQ(refused.error().code, base::ErrorCode::kPermission);
+  EXPECT_NE(refused.error().message.find("CAP_KILL"), std::string::npos);
+  EXPECT_NE(refused.error().hint.find("sudo"), std::string::npos);
+}
+
+// Kills the holder at its Nth system call of a whole lease, for many N. The replay by the client is
+// killed at the same point, so that `cleanup` has the last word.
+class CrashSweep : public Leases {
+ protected:
+  // True when the holder came to the end of the lease before its Nth call.
+  bool run_lease(const model::FaultBinding& binding, int call) {
     auto traced = options("run-" + std::to_string(call));
     traced.holder_argv = {"/usr/bin/strace",
                           "-D",
@@ -270,35 +316,54 @@ TEST_F(Leases, NoKillBetweenTwoSystemCallsLeavesTheVictimStopped) {
                           program("holder_for_tests"),
                           "holder"};
     auto client = HolderClient::start(traced);
-    bool survived = false;
-    if (client.ok()) {
-      const auto lease = (*client)->arm({.binding = pause_, .duration = 2s});
-      const base::Instant deadline = base::BootClock::now() + 20s;
-      bool over = !lease.ok();
-      while (!over && base::BootClock::now() < deadline) {
-        pollfd request{.fd = (*client)->fd(), .events = POLLIN, .revents = 0};
-        ::poll(&request, 1, 100);
-        if (auto renewed = (*client)->renew(); !renewed.ok()) over = false;
-        const auto events = (*client)->take_events();
-        if (!events.ok()) break;
-        for (const LeaseEvent& event : *events) {
-          if (event.state == LeaseState::kEffective) {
-            if (auto asked = (*client)->revert(*lease, "asked"); !asked.ok()) continue;
-          }
-          over = over || event.state == LeaseState::kVerified || event.state == LeaseState::kFailed;
-          survived = survived || (event.state == LeaseState::kVerified && event.cause == "asked");
+    if (!client.ok()) return false;
+    const auto lease = (*client)->arm({.binding = binding, .duration = 2s});
+    if (!lease.ok()) return false;
+    const base::Instant deadline = base::BootClock::now() + 20s;
+    while (base::BootClock::now() < deadline) {
+      pollfd request{.fd = (*client)->fd(), .events = POLLIN, .revents = 0};
+      ::poll(&request, 1, 100);
+      if (auto renewed = (*client)->renew(); !renewed.ok()) return false;
+      const auto events = (*client)->take_events();
+      if (!events.ok()) return false;
+      for (const LeaseEvent& event : *events) {
+        if (event.state == LeaseState::kEffective && !event.notice) {
+          if (auto asked = (*client)->revert(*lease, "asked"); !asked.ok()) return false;
         }
+        if (event.state == LeaseState::kVerified) return event.cause == "asked";
+        if (event.state == LeaseState::kFailed) return false;
       }
     }
-    if (client.ok()) client->reset();
-    const auto cleaned = cleanup(state_);
-    EXPECT_TRUE(cleaned.ok()) << (cleaned.ok() ? "" : cleaned.error().to_string());
-    EXPECT_FALSE(stopped(victim_));
-    ASSERT_TRUE(StateDirectory{state_}.lease_files().empty());
-    if (survived) ++completed;  // the call lies behind the holder's last one: the sweep is through
-    if (HasFailure()) return;
+    ADD_FAILURE() << "the lease did not end";
+    return false;
   }
-  EXPECT_EQ(completed, 3);
+
+  void sweep(const std::function<model::FaultBinding()>& bind_now, int step,
+             const std::function<void()>& check) {
+    if (::access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
+    int completed = 0;
+    int points = 0;
+    for (int call = 3; completed < 3 && call < 2000; call += step, ++points) {
+      SCOPED_TRACE("killed at system call " + std::to_string(call));
+      if (run_lease(bind_now(), call)) ++completed;
+      const auto cleaned = cleanup(state_);
+      EXPECT_TRUE(cleaned.ok()) << (cleaned.ok() ? "" : cleaned.error().to_string());
+      EXPECT_TRUE(StateDirectory{state_}.lease_files().empty());
+      check();
+      if (HasFailure()) return;
+    }
+    EXPECT_EQ(completed, 3);  // the sweep went past the holder's last call
+    RecordProperty("points", points);
+  }
+};
+
+TEST_F(CrashSweep, APausedProcessAlwaysRunsAgain) {
+  sweep([&] { return pause_; }, 5, [&] { EXPECT_FALSE(stopped(victim_)); });
+}
+
+TEST_F(CrashSweep, AKilledMemberIsAlwaysBroughtBackOnce) {
+  sweep([&] { return bind_or_die("process.kill", kill_parameters("start")); }, 11,
+        [&] { EXPECT_EQ(find_victims().size(), 1u); });
 }
 
 }  // namespace

@@ -16,7 +16,9 @@ namespace {
 using base::Json;
 
 constexpr base::Duration kLook = std::chrono::milliseconds(20);  // between looks at the processes
-constexpr int kMostStarts = 3;
+// A server may not come up at once after it was killed (shared memory, ports still in use).
+constexpr int kMostStarts = 5;
+constexpr base::Duration kStartPause = std::chrono::milliseconds(500);
 
 bool was_there(const std::vector<Target>& before, const base::ProcessIdentity& identity) {
   return std::any_of(before.begin(), before.end(),
@@ -116,6 +118,7 @@ base::Status Revival::start(const Target& target) {
     const ProgramOutcome outcome = context_.programs().outcome(attempt.program);
     const bool failed = outcome.error || outcome.exit_status.value_or(0) != 0;
     if (!failed || attempt.starts >= kMostStarts) return {};  // it runs, or it is hopeless
+    if (base::BootClock::now() - attempt.last < attempt.starts * kStartPause) return {};
   }
   const std::vector<std::string> argv = start_argv(target.member);
   if (argv.empty()) {
@@ -124,11 +127,22 @@ base::Status Revival::start(const Target& target) {
                        .hint = "start it by hand"};
   }
   ++attempt.starts;
+  attempt.last = base::BootClock::now();
   attempt.program = context_.programs().start({.purpose = ProgramRequest::Purpose::kService,
                                                .argv = argv,
                                                .directory = plan_.directory,
                                                .limit = {},
                                                .user = {}});
+  return {};
+}
+
+base::Status Revival::start_failed_again(const std::vector<Target>& missing) {
+  for (const Target& target : missing) {
+    const bool tried = std::any_of(attempts_.begin(), attempts_.end(), [&](const Attempt& attempt) {
+      return attempt.member == target.member;
+    });
+    if (tried) SQUALL_TRY(start(target));
+  }
   return {};
 }
 
@@ -166,6 +180,8 @@ Step Revival::await(const std::vector<Target>& lost) {
       text += "; not by us ended also " + describe_targets(now->gone_otherwise);
     return Step::done(text, Json{{"replacements", pids}}.dump());
   }
+  if (auto started = start_failed_again(now->missing); !started.ok())
+    return Step::failed(std::move(started).error());
   const base::Instant moment = base::BootClock::now();
   if (!waiting_since_) waiting_since_ = moment;
   if (moment - *waiting_since_ > plan_.limit) return Step::failed(not_back(*now));

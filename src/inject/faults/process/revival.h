@@ -43,6 +43,7 @@ class Revival {
     std::string member;
     std::uint64_t program = 0;
     int starts = 0;
+    base::Instant last;
   };
   struct Look {
     std::vector<host::Member> fresh;     // not there before the fault
@@ -52,6 +53,7 @@ class Revival {
 
   base::Result<Look> look(const std::vector<Target>& lost);
   base::Status start(const Target& target);
+  base::Status start_failed_again(const std::vector<Target>& missing);
   std::vector<std::string> start_argv(const std::string& member) const;
   base::Error not_back(const Look& look) const;
 
