@@ -54,7 +54,7 @@ void Lease::revert(std::string_view cause) {
   if (stage_ == Stage::kOver || reverting()) return;
   cause_ = cause;
   enter(Stage::kReverting);
-  tell(LeaseState::kReverting, Step::done(fmt::format("reverting: {}", cause)));
+  tell(LeaseState::kReverting, Step::done(std::string(cause)));
   advance({});
 }
 

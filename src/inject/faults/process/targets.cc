@@ -142,8 +142,11 @@ base::Result<ChosenMembers> choose_members(const BindRequest& request) {
 }
 
 std::string describe_member(const host::Member& member) {
-  return fmt::format("{} ({} pid {})", member.name, member.process.name,
-                     member.process.identity.pid);
+  // The kernel cuts the command name at 15 bytes; the executable's name says it whole.
+  const std::string& executable = member.process.executable;
+  const std::string name =
+      executable.empty() ? member.process.name : executable.substr(executable.rfind('/') + 1);
+  return fmt::format("{} ({} pid {})", member.name, name, member.process.identity.pid);
 }
 
 model::FaultBinding process_binding(const BindRequest& request, const ChosenMembers& members,
