@@ -245,6 +245,7 @@ LiveExpression::LiveExpression(const Expression& expression, base::Duration wind
 }
 LiveExpression::~LiveExpression() = default;
 LiveExpression::LiveExpression(LiveExpression&&) noexcept = default;
+LiveExpression& LiveExpression::operator=(LiveExpression&&) noexcept = default;
 
 bool LiveExpression::add(const evidence::LiveSample& sample, base::Instant now) {
   if (std::find(series_.begin(), series_.end(), sample.series) == series_.end()) return false;

@@ -26,6 +26,7 @@ class LiveExpression {
                  const SeriesOf& series_of, const BaselineOf& baseline_of);
   ~LiveExpression();
   LiveExpression(LiveExpression&&) noexcept;
+  LiveExpression& operator=(LiveExpression&&) noexcept;
 
   // True when the expression reads this series.
   bool add(const evidence::LiveSample& sample, base::Instant now);

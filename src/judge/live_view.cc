@@ -42,6 +42,17 @@ struct LiveView::Row {
     recent.reserve(kMostRecent + 1);
   }
 
+  void set_baseline(const SeriesOf& series_of, const BaselineOf& baseline_of) {
+    const auto rebuild = [&](LiveExpression& side, const model::Expression& expression) {
+      if (side.is_blind()) {
+        side = LiveExpression(expression, window_of(prediction), series_of, baseline_of);
+      }
+    };
+    rebuild(left, *prediction.left);
+    rebuild(right, *prediction.right);
+    if (high) rebuild(*high, *prediction.right_high);
+  }
+
   LiveRow::State state(std::optional<double> value, base::Instant now) const {
     const auto limit = right.value(now);
     const auto upper = high ? high->value(now) : std::nullopt;
@@ -63,7 +74,8 @@ struct LiveView::Row {
 
 LiveView::LiveView(
     std::vector<model::Prediction> predictions,
-    const std::function<std::optional<evidence::SeriesId>(std::string_view)>& series_of) {
+    const std::function<std::optional<evidence::SeriesId>(std::string_view)>& series_of)
+    : series_of_(series_of) {
   for (model::Prediction& prediction : predictions) {
     if (!prediction.left || !prediction.right) continue;
     rows_.push_back(std::make_unique<Row>(std::move(prediction), series_of));
@@ -71,6 +83,11 @@ LiveView::LiveView(
 }
 
 LiveView::~LiveView() = default;
+
+void LiveView::set_baseline(
+    const std::function<std::optional<double>(const model::Expression&)>& baseline_of) {
+  for (const auto& row : rows_) row->set_baseline(series_of_, baseline_of);
+}
 
 std::vector<evidence::SeriesId> LiveView::series() const {
   std::vector<evidence::SeriesId> all;

@@ -30,6 +30,10 @@ class LiveView {
   LiveView(std::vector<model::Prediction> predictions,
            const std::function<std::optional<evidence::SeriesId>(std::string_view)>& series_of);
   ~LiveView();
+  // Once the baseline is over: what baseline(expression) came to. Until then predictions that
+  // compare with it have a value and no state.
+  void set_baseline(
+      const std::function<std::optional<double>(const model::Expression&)>& baseline_of);
   // Series that must be fed.
   std::vector<evidence::SeriesId> series() const;
   // Cheap: called for every sample.
@@ -38,6 +42,7 @@ class LiveView {
 
  private:
   struct Row;
+  std::function<std::optional<evidence::SeriesId>(std::string_view)> series_of_;
   std::vector<std::unique_ptr<Row>> rows_;
 };
 

@@ -137,18 +137,20 @@ PredictionResult PredictionJudge::steady_state(const model::Prediction& predicti
     doubt({prediction, true, *window}, result);
   } else {
     const Moments moments = find_moments(evaluator_, prediction, *window, window->end);
+    Window decided = *window;
     if (moments.first_violation && !moments.returned) {
       judge_stretch(prediction, *window, result);
       if (result.verdict != Verdict::kNoData) {
         conclude(result, Verdict::kViolated, "it was still violated when the run ended");
       }
     } else {
-      const base::Instant back = moments.returned.value_or(window->begin);
-      judge_stretch(prediction, {back, window->end}, result);
-      if (result.verdict != Verdict::kNoData) result.returned = back;
+      decided.begin = moments.returned.value_or(window->begin);
+      judge_stretch(prediction, decided, result);
+      if (result.verdict != Verdict::kNoData) result.returned = decided.begin;
     }
     result.first_violation = moments.first_violation;
-    doubt({prediction, true, *window}, result);
+    // What the load did while the system was still broken does not count against it.
+    doubt({prediction, true, decided}, result);
   }
   result.explanation.text = result.text;
   result.explanation.value = std::string(model::to_string(result.verdict));
@@ -281,10 +283,11 @@ void PredictionJudge::judge_within(const model::Prediction& prediction,
   const Stretch stretch = search_of(within);
   if (!stretch.window) return conclude(result, Verdict::kInconclusive, stretch.why_not);
   const Window search = *stretch.window;
+  Window decided = search;
   if (asks_every_sample(prediction))
-    search_samples(prediction, within, search, result);
+    search_samples(prediction, within, decided, result);
   else
-    search_windows(prediction, within, search, result);
+    search_windows(prediction, within, decided, result);
   // A run that ended before the limit may still have made it; a second is what a sample may be
   // late.
   const base::Instant end = facts_.timeline.end;
@@ -299,11 +302,11 @@ void PredictionJudge::judge_within(const model::Prediction& prediction,
       find_moments(evaluator_, prediction, {from, std::min(search.end, end)}, facts_.timeline.end);
   result.first_violation = moments.first_violation;
   result.returned = moments.returned;
-  doubt({prediction, false, search}, result);
+  doubt({prediction, false, decided}, result);
 }
 
 void PredictionJudge::search_samples(const model::Prediction& prediction,
-                                     const model::WithinClause& within, const Window& search,
+                                     const model::WithinClause& within, Window& search,
                                      PredictionResult& result) const {
   const Window upto{search.begin, search.end + base::Duration(1)};
   judge_samples(prediction, upto, result);
@@ -322,8 +325,9 @@ void PredictionJudge::search_samples(const model::Prediction& prediction,
     fill_numbers(result, moment.sides, DecideBy::kPoint);
     result.samples = samples.moments.size();
     result.method = "exact, every sample";
-    return conclude(result, Verdict::kHeld,
-                    held_within_sentence(within, *good_since - search.begin));
+    conclude(result, Verdict::kHeld, held_within_sentence(within, *good_since - search.begin));
+    search = {*good_since, moment.at + base::Duration(1)};
+    return;
   }
   conclude(result, Verdict::kViolated,
            within.hold_for > base::Duration::zero()
@@ -337,7 +341,7 @@ void PredictionJudge::search_samples(const model::Prediction& prediction,
 }
 
 void PredictionJudge::search_windows(const model::Prediction& prediction,
-                                     const model::WithinClause& within, const Window& search,
+                                     const model::WithinClause& within, Window& search,
                                      PredictionResult& result) const {
   const base::Duration length =
       within.hold_for > base::Duration::zero() ? within.hold_for : kMomentWindow;
@@ -359,7 +363,9 @@ void PredictionJudge::search_windows(const model::Prediction& prediction,
     if (decide(prediction, *sides, by) == Verdict::kHeld) {
       fill_numbers(result, *sides, by);
       sides_of(evaluator_, prediction, {begin, begin + length}, &result.explanation, none);
-      return conclude(result, Verdict::kHeld, held_within_sentence(within, begin - search.begin));
+      conclude(result, Verdict::kHeld, held_within_sentence(within, begin - search.begin));
+      search = {begin, begin + length};
+      return;
     }
     if (decide(prediction, *sides, DecideBy::kPoint) == Verdict::kHeld) closest = sides;
   }

@@ -31,10 +31,11 @@ class PredictionJudge {
                     PredictionResult& result) const;
   void judge_within(const model::Prediction& prediction, const model::WithinClause& within,
                     PredictionResult& result) const;
+  // Both narrow `search` down to the stretch that decided.
   void search_samples(const model::Prediction& prediction, const model::WithinClause& within,
-                      const evidence::Window& search, PredictionResult& result) const;
+                      evidence::Window& search, PredictionResult& result) const;
   void search_windows(const model::Prediction& prediction, const model::WithinClause& within,
-                      const evidence::Window& search, PredictionResult& result) const;
+                      evidence::Window& search, PredictionResult& result) const;
   void judge_at_end(const model::Prediction& prediction, PredictionResult& result) const;
   void judge_stretch(const model::Prediction& prediction, const evidence::Window& window,
                      PredictionResult& result) const;

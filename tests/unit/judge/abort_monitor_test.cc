@@ -182,6 +182,21 @@ TEST(AbortMonitor, SaysWhichRulesAreBlind) {
   EXPECT_TRUE(monitor_of("stuck.value > 1").blind_rules().empty());
 }
 
+TEST(LiveView, ComparesWithTheBaselineOnceItIsKnown) {
+  std::vector<model::Prediction> predictions;
+  predictions.push_back(
+      predict("p99(reads.latency) < 2 * baseline(p99(reads.latency)) during fault"));
+  LiveView view(std::move(predictions), series_of);
+  const auto feed = [&](double begin) {
+    for (int i = 0; i < 400; ++i) view.add(request(begin + i / 200.0, true, 0.15));
+    return view.rows(at(begin + 2))[0];
+  };
+  EXPECT_EQ(feed(0).state, LiveRow::State::kNoData);
+  EXPECT_NE(feed(2).value, "-");
+  view.set_baseline([](const model::Expression&) { return 0.05; });
+  EXPECT_EQ(feed(4).state, LiveRow::State::kBeyond);
+}
+
 TEST(LiveView, ShowsValueStateAndHistory) {
   std::vector<model::Prediction> predictions;
   predictions.push_back(predict("reads.success >= 99% during fault"));

@@ -360,6 +360,21 @@ TEST(JudgeDoubt, DropsDecideNothingUnlessTheyCouldNotHaveHelped) {
   EXPECT_EQ(violated.verdict, Verdict::kViolated) << violated.reason;
 }
 
+TEST(JudgeDoubt, DropsWhileItIsStillBrokenDoNotSpoilTheRecovery) {
+  RunBuilder run;
+  run.requests("reads", 200, 0, 50, [](double when) {
+    if (when < 12 || when >= 33) return Request{};
+    Request request = failing();
+    request.dropped = std::fmod(when, 1) < 0.3;
+    return request;
+  });
+  run.hypothesis("reads.success >= 99% for 5s within 15s of revert");
+  run.steady_state("reads.success >= 98%", "up");
+  const auto results = run.judge().predictions;
+  EXPECT_EQ(results[0].verdict, Verdict::kHeld) << results[0].reason;
+  EXPECT_EQ(results[2].verdict, Verdict::kHeld) << results[2].reason;
+}
+
 TEST(JudgeDoubt, AnUnrelatedRestartIsNamed) {
   RunBuilder run = healthy();
   run.event(20, "member.restarted", "api", R"({"expected":false})");
