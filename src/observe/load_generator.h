@@ -69,7 +69,7 @@ inline constexpr base::Duration kIdleLimit = std::chrono::seconds(2);
 // a few, and answers are taken up once a grid step. Half of the processor time of a request is
 // waking up for it; the times that are recorded stay exact, since the kernel stamps the answers.
 inline constexpr double kGroupingRate = 4'000;  // per second
-inline constexpr base::Duration kGroupingGrid = std::chrono::microseconds(500);
+inline constexpr base::Duration kGroupingGrid = std::chrono::milliseconds(1);
 
 class LoadGenerator {
  public:
