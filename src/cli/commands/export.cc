@@ -1,11 +1,11 @@
 #include <fmt/format.h>
 
 #include <array>
-#include <filesystem>
 
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
+#include "evidence/record.h"
 
 namespace squall::cli {
 
@@ -18,12 +18,8 @@ base::ExitStatus run(const Arguments& arguments) {
   const std::string name = run.record.header().run.text();
   const std::string target = arguments.option_or(
       "--output", fmt::format("{}-{}.record", run.experiment.name, name.substr(name.size() - 8)));
-  std::error_code error;
-  if (!std::filesystem::copy_file(run.record_path, target, error)) {
-    return fail(base::Error{.code = base::ErrorCode::kPermission,
-                            .message = fmt::format("writing {}: {}", target, error.message()),
-                            .hint = "choose another file with --output; existing files are kept",
-                            .context = {}});
+  if (const auto copied = evidence::copy_record(run.record_path, target); !copied.ok()) {
+    return fail(copied.error());
   }
   print_line(target);
   return base::ExitStatus::kHeld;

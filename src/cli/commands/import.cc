@@ -6,6 +6,7 @@
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
+#include "evidence/record.h"
 
 namespace squall::cli {
 
@@ -20,13 +21,11 @@ base::ExitStatus run(const Arguments& arguments) {
   if (const auto created = workspace->create(); !created.ok()) return fail(created.error());
   const std::string run = (*archived)->record.header().run.text();
   const std::string target = workspace->record_path(run);
-  std::error_code error;
-  if (!std::filesystem::exists(target, error) &&
-      !std::filesystem::copy_file(file, target, error)) {
-    return fail(base::Error{.code = base::ErrorCode::kPermission,
-                            .message = fmt::format("writing {}: {}", target, error.message()),
-                            .hint = "the folder .squall beside the map must be writable for you",
-                            .context = {}});
+  std::error_code ignored;
+  if (!std::filesystem::exists(target, ignored)) {
+    if (const auto copied = evidence::copy_record(file, target); !copied.ok()) {
+      return fail(copied.error());
+    }
   }
   if (const auto indexed = engine::index_run(*workspace, target); !indexed.ok()) {
     return fail(indexed.error());
