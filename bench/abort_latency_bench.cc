@@ -26,20 +26,20 @@ double one_round(const end_to_end::SmallSystem& system) {
   auto experiment = engine::load_experiment(system.path("experiment.yaml"), map->map);
   if (!experiment.ok()) std::fprintf(stderr, "%s\n", experiment.error().message.c_str());
   const model::Plan plan = engine::make_plan(map->map, experiment->experiment, experiment->text);
-  const auto bound =
-      engine::bind_plan(plan, map->map, experiment->experiment, host::real_host());
+  const auto bound = engine::bind_plan(plan, map->map, experiment->experiment, host::real_host());
   evidence::RecordHeader header;
   header.run = base::RunId::generate(base::real_clock().wall_now());
   Silent progress;
-  engine::Session session({header.run, *map, *experiment, plan, progress, base::real_clock(),
-                           engine::Interruption::take().value(),
-                           evidence::RecordWriter::create(
-                               system.path(header.run.text() + ".record"), header, 1 << 20)
-                               .value(),
-                           evidence::LiveFeed::create().value(), system.path("state")});
-  session.set_observer(observe::Observer::create({map->map, {}, {}, host::real_host(),
-                                                  base::real_clock(), session.recorder(), 1, "b"})
-                           .value());
+  engine::Session session(
+      {header.run, *map, *experiment, plan, progress, base::real_clock(),
+       engine::Interruption::take().value(),
+       evidence::RecordWriter::create(system.path(header.run.text() + ".record"), header, 1 << 20)
+           .value(),
+       evidence::LiveFeed::create().value(), system.path("state")});
+  session.set_observer(
+      observe::Observer::create(
+          {map->map, {}, {}, host::real_host(), base::real_clock(), session.recorder(), 1, "b"})
+          .value());
   const auto series =
       session.recorder().declare({"load.value", evidence::SeriesKind::kGauge, "", "load"}).value();
   inject::HolderOptions options;
@@ -86,17 +86,19 @@ int main(int argc, char** argv) {
   const int rounds = argc > 1 ? std::atoi(argv[1]) : 200;
   const end_to_end::SmallSystem system;
   std::string map = fmt::format(
-      "system: small\nservices:\n  worker: {{ process: {{ exe: target_worker, argv_contains: \"{}\" }} }}\n"
+      "system: small\nservices:\n  worker: {{ process: {{ exe: target_worker, argv_contains: "
+      "\"{}\" }} }}\n"
       "probes:\n  load: {{ command: {{ argv: [/bin/true], every: 1h }}, to: worker }}\n"
       "steady_state: {{}}\nenvironments: {{ dev: {{}} }}\n",
       system.path("worker.pid"));
   system.write("squall.yaml", map);
   system.write_pause_experiment("  quiet: load.value < 10 during fault");
-  std::string experiment = "experiment: abort-latency\nscenario: The worker is paused.\nhypothesis:\n"
-                           "  quiet: load.value < 10 during fault\nfaults:\n"
-                           "  - process.pause: { service: worker, count: 1 }\n    name: outage\n"
-                           "    for: 20s\nblast_radius: { services: [worker], processes: 1, duration: "
-                           "30s }\nabort_when: [ load.value > 100 ]\n";
+  std::string experiment =
+      "experiment: abort-latency\nscenario: The worker is paused.\nhypothesis:\n"
+      "  quiet: load.value < 10 during fault\nfaults:\n"
+      "  - process.pause: { service: worker, count: 1 }\n    name: outage\n"
+      "    for: 20s\nblast_radius: { services: [worker], processes: 1, duration: "
+      "30s }\nabort_when: [ load.value > 100 ]\n";
   system.write("experiment.yaml", experiment);
   std::vector<double> times;
   for (int i = 0; i < rounds; ++i) times.push_back(one_round(system));

@@ -20,7 +20,9 @@ inline double quantile(std::vector<double> values, double q) {
   const auto rank = static_cast<std::size_t>(std::ceil(q * static_cast<double>(values.size())));
   return values[std::min(values.size() - 1, rank == 0 ? 0 : rank - 1)];
 }
-inline double median(const std::vector<double>& values) { return quantile(values, 0.5); }
+inline double median(const std::vector<double>& values) {
+  return quantile(values, 0.5);
+}
 
 // Kilobytes of the named line of /proc/PID/smaps_rollup; -1 when the process is gone.
 inline long smaps_kilobytes(pid_t pid, std::string_view line_name) {

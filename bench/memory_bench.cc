@@ -39,7 +39,8 @@ int main(int argc, char** argv) {
     std::ifstream file(system.path("experiment.yaml"));
     experiment.assign(std::istreambuf_iterator<char>(file), {});
   }
-  experiment.replace(experiment.find("baseline: 1500ms"), 16, fmt::format("baseline: {}s", minutes * 60));
+  experiment.replace(experiment.find("baseline: 1500ms"), 16,
+                     fmt::format("baseline: {}s", minutes * 60));
   system.write("experiment.yaml", experiment);
   base::ChildProcess engine =
       system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
@@ -60,8 +61,8 @@ int main(int argc, char** argv) {
     return 1;
   }
   const std::size_t tenth = std::max<std::size_t>(samples.size() / 10, 1);
-  const double early = bench::median({samples.begin() + static_cast<long>(tenth),
-                                      samples.begin() + static_cast<long>(2 * tenth)});
+  const double early = bench::median(
+      {samples.begin() + static_cast<long>(tenth), samples.begin() + static_cast<long>(2 * tenth)});
   const double late = bench::median({samples.end() - static_cast<long>(tenth), samples.end()});
   const double most = *std::max_element(samples.begin(), samples.end());
   bench::report("engine + holder, private dirty, most",

@@ -1,4 +1,5 @@
-// A run's time outside its phases: from starting the program to its end, less the phases as recorded.
+// A run's time outside its phases: from starting the program to its end, less the phases as
+// recorded.
 
 #include <filesystem>
 

@@ -68,7 +68,8 @@ faults:
 blast_radius: {{ services: [front], processes: 1, duration: 5s }}
 abort_when: [ reads.success < 20% over 1s ]
 phases: {{ baseline: 1500ms, recovery: 2s }}
-)", hypothesis));
+)",
+                                                hypothesis));
   } else {
     system.write_pause_experiment(hypothesis);
   }
@@ -115,8 +116,8 @@ int main(int argc, char** argv) {
   for (std::thread& thread : threads) thread.join();
   const int judged = tally.held_right + tally.violated_right + tally.false_held +
                      tally.false_violated + tally.inconclusive;
-  std::printf("%d runs, %d verdicts: held rightly %d, violated rightly %d, other %d\n", runs, judged,
-              tally.held_right.load(), tally.violated_right.load(), tally.other.load());
+  std::printf("%d runs, %d verdicts: held rightly %d, violated rightly %d, other %d\n", runs,
+              judged, tally.held_right.load(), tally.violated_right.load(), tally.other.load());
   const auto share = [&](int count) { return judged == 0 ? 100.0 : 100.0 * count / judged; };
   bench::report("truth, real runs: false held", bench::text("%.2f %%", share(tally.false_held)),
                 "1 %", share(tally.false_held) <= 1);

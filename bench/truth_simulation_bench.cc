@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
-#include "unit/judge/run_builder.h"
 #include "base/random.h"
+#include "unit/judge/run_builder.h"
 
 namespace {
 

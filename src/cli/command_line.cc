@@ -41,9 +41,9 @@ void describe(CLI::App& app, const Command& command, Parsed& parsed) {
     const std::string name(positional.name);
     const std::string summary(positional.summary);
     // A single positional is bound to one string: CLI11 lets a vector take all that follows.
-    CLI::Option* option =
-        positional.repeated ? app.add_option(name, parsed.positionals[name], summary)
-                            : app.add_option(name, parsed.options[name], summary);
+    CLI::Option* option = positional.repeated
+                              ? app.add_option(name, parsed.positionals[name], summary)
+                              : app.add_option(name, parsed.options[name], summary);
     option->type_name("");
     if (positional.required) option->required();
   }
@@ -183,10 +183,10 @@ int run_command_line(int argc, char** argv) {
     for (const Command* each : commands()) {
       if (!each->hidden) names.emplace_back(each->name);
     }
-    return static_cast<int>(usage_error(
-        fmt::format("there is no command `{}`.{}", base::printable(name),
-                    base::did_you_mean(name, names)),
-        "`squall --help` lists the commands"));
+    return static_cast<int>(
+        usage_error(fmt::format("there is no command `{}`.{}", base::printable(name),
+                                base::did_you_mean(name, names)),
+                    "`squall --help` lists the commands"));
   }
   return run_one(*command, argc, argv);
 }

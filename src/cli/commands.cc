@@ -6,10 +6,10 @@ namespace squall::cli {
 
 std::span<const Command* const> commands() {
   static constexpr std::array<const Command*, 20> kAll = {
-      &kInitCommand,   &kDoctorCommand,  &kCheckCommand,  &kKindsCommand,      &kPlanCommand,
-      &kRunCommand,    &kStatusCommand,  &kStopCommand,   &kCleanupCommand,    &kListCommand,
-      &kShowCommand,   &kReportCommand,  &kExplainCommand, &kDiffCommand,      &kReindexCommand,
-      &kExportCommand, &kImportCommand,  &kVersionCommand, &kCompletionCommand, &kHolderCommand,
+      &kInitCommand,   &kDoctorCommand, &kCheckCommand,   &kKindsCommand,      &kPlanCommand,
+      &kRunCommand,    &kStatusCommand, &kStopCommand,    &kCleanupCommand,    &kListCommand,
+      &kShowCommand,   &kReportCommand, &kExplainCommand, &kDiffCommand,       &kReindexCommand,
+      &kExportCommand, &kImportCommand, &kVersionCommand, &kCompletionCommand, &kHolderCommand,
   };
   return kAll;
 }

@@ -15,7 +15,8 @@ namespace squall::cli {
 
 namespace {
 
-// Text cut to `width` columns (bytes stand for columns: our own texts are ASCII but for the glyphs).
+// Text cut to `width` columns (bytes stand for columns: our own texts are ASCII but for the
+// glyphs).
 std::string fit(std::string_view text, std::size_t width) {
   if (text.size() <= width) return std::string(text);
   return std::string(text.substr(0, width > 3 ? width - 3 : width)) + "...";
@@ -66,8 +67,8 @@ class PlainDisplay : public engine::Progress {
                          result.name, result.reason));
         continue;
       }
-      line(fmt::format("{} {:<14} {}", paint("BLOCK", Colour::kRed, colour_on_error()),
-                       result.name, result.reason));
+      line(fmt::format("{} {:<14} {}", paint("BLOCK", Colour::kRed, colour_on_error()), result.name,
+                       result.reason));
       if (!result.remedy.empty()) line(fmt::format("      remedy: {}", result.remedy));
     }
   }
@@ -130,8 +131,8 @@ class TerminalDisplay final : public PlainDisplay {
     constexpr std::size_t kSpark = 20;
     const std::size_t room = width > kSpark + 36 ? width - kSpark - 36 : 0;
     return fmt::format("{} {:<18} {:>10}  {}{:<{}}  {}", paint(glyph, colour, colour_on_error()),
-                       fit(row.name, 18), fit(row.value, 10), sparkline(row.recent, kSpark),
-                       "", row.recent.size() < kSpark ? kSpark - row.recent.size() : 0,
+                       fit(row.name, 18), fit(row.value, 10), sparkline(row.recent, kSpark), "",
+                       row.recent.size() < kSpark ? kSpark - row.recent.size() : 0,
                        paint(fit(row.text, room), Colour::kDim, colour_on_error()));
   }
 
@@ -156,9 +157,12 @@ class QuietDisplay final : public engine::Progress {
 
 std::unique_ptr<engine::Progress> make_progress_display(DisplayStyle style) {
   switch (style) {
-    case DisplayStyle::kQuiet: return std::make_unique<QuietDisplay>();
-    case DisplayStyle::kPlain: return std::make_unique<PlainDisplay>();
-    case DisplayStyle::kTerminal: return std::make_unique<TerminalDisplay>();
+    case DisplayStyle::kQuiet:
+      return std::make_unique<QuietDisplay>();
+    case DisplayStyle::kPlain:
+      return std::make_unique<PlainDisplay>();
+    case DisplayStyle::kTerminal:
+      return std::make_unique<TerminalDisplay>();
   }
   return std::make_unique<PlainDisplay>();
 }

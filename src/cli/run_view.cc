@@ -22,12 +22,9 @@ bool unicode_locale() {
 }  // namespace
 
 report::RunView view_of(const engine::ArchivedRun& run) {
-  return {run.record,
-          run.judgement,
-          &run.plan,
-          run.binding.faults.empty() ? nullptr : &run.binding,
-          &run.experiment,
-          &run.map};
+  return {run.record,      run.judgement,
+          &run.plan,       run.binding.faults.empty() ? nullptr : &run.binding,
+          &run.experiment, &run.map};
 }
 
 report::TerminalOptions terminal_options() {

@@ -78,8 +78,7 @@ base::Result<int> reindex(const Workspace& workspace, std::vector<std::string>& 
   SQUALL_TRY(store.clear());
   int count = 0;
   std::error_code error;
-  for (const auto& entry :
-       std::filesystem::directory_iterator(workspace.runs_directory(), error)) {
+  for (const auto& entry : std::filesystem::directory_iterator(workspace.runs_directory(), error)) {
     if (entry.path().extension() != ".record") continue;
     auto run = open_archived(entry.path().string());
     if (!run.ok()) {

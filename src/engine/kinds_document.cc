@@ -12,28 +12,50 @@ namespace {
 
 std::string_view type_in_words(model::ValueType type) {
   switch (type) {
-    case model::ValueType::kDuration: return "duration";
-    case model::ValueType::kSize: return "size";
-    case model::ValueType::kRate: return "rate";
-    case model::ValueType::kShare: return "share";
-    case model::ValueType::kInteger: return "whole number";
-    case model::ValueType::kNumber: return "number";
-    case model::ValueType::kBoolean: return "true or false";
-    case model::ValueType::kText: return "text";
-    case model::ValueType::kChoice: return "choice";
-    case model::ValueType::kArgv: return "argv list";
-    case model::ValueType::kService: return "service";
-    case model::ValueType::kMember: return "member";
-    case model::ValueType::kSignal: return "signal";
-    case model::ValueType::kUrl: return "URL";
-    case model::ValueType::kPath: return "path";
-    case model::ValueType::kQuery: return "query";
-    case model::ValueType::kCondition: return "condition";
-    case model::ValueType::kStatus: return "HTTP status";
-    case model::ValueType::kTextMap: return "map of texts";
-    case model::ValueType::kAny: return "any value";
-    case model::ValueType::kObject: return "map";
-    case model::ValueType::kLoad: return "load";
+    case model::ValueType::kDuration:
+      return "duration";
+    case model::ValueType::kSize:
+      return "size";
+    case model::ValueType::kRate:
+      return "rate";
+    case model::ValueType::kShare:
+      return "share";
+    case model::ValueType::kInteger:
+      return "whole number";
+    case model::ValueType::kNumber:
+      return "number";
+    case model::ValueType::kBoolean:
+      return "true or false";
+    case model::ValueType::kText:
+      return "text";
+    case model::ValueType::kChoice:
+      return "choice";
+    case model::ValueType::kArgv:
+      return "argv list";
+    case model::ValueType::kService:
+      return "service";
+    case model::ValueType::kMember:
+      return "member";
+    case model::ValueType::kSignal:
+      return "signal";
+    case model::ValueType::kUrl:
+      return "URL";
+    case model::ValueType::kPath:
+      return "path";
+    case model::ValueType::kQuery:
+      return "query";
+    case model::ValueType::kCondition:
+      return "condition";
+    case model::ValueType::kStatus:
+      return "HTTP status";
+    case model::ValueType::kTextMap:
+      return "map of texts";
+    case model::ValueType::kAny:
+      return "any value";
+    case model::ValueType::kObject:
+      return "map";
+    case model::ValueType::kLoad:
+      return "load";
   }
   return "value";
 }
@@ -51,8 +73,8 @@ std::string details_of(const model::ParameterDescriptor& parameter) {
 void add_parameters(std::string& text, std::span<const model::ParameterDescriptor> parameters,
                     const std::string& prefix) {
   for (const model::ParameterDescriptor& each : parameters) {
-    text += fmt::format("  {}{} ({})\n      {}\n", prefix, each.name, details_of(each),
-                        each.summary);
+    text +=
+        fmt::format("  {}{} ({})\n      {}\n", prefix, each.name, details_of(each), each.summary);
     add_parameters(text, each.children, prefix + std::string(each.name) + ".");
   }
 }
@@ -60,8 +82,8 @@ void add_parameters(std::string& text, std::span<const model::ParameterDescripto
 void add_table(std::string& text, std::span<const model::ParameterDescriptor> parameters,
                const std::string& prefix) {
   for (const model::ParameterDescriptor& each : parameters) {
-    text += fmt::format("| `{}{}` | {} | {} |\n", prefix, each.name, details_of(each),
-                        each.summary);
+    text +=
+        fmt::format("| `{}{}` | {} | {} |\n", prefix, each.name, details_of(each), each.summary);
     add_table(text, each.children, prefix + std::string(each.name) + ".");
   }
 }
@@ -119,7 +141,8 @@ base::Json kind_as_json(const model::FaultKindDescriptor& kind) {
                      {"class", std::string(model::to_string(kind.weakest))},
                      {"parameters", parameters_as_json(kind.parameters)},
                      {"example", std::string(kind.example)}};
-  for (const std::string_view each : kind.mechanisms) json["mechanisms"].push_back(std::string(each));
+  for (const std::string_view each : kind.mechanisms)
+    json["mechanisms"].push_back(std::string(each));
   for (const std::string_view each : kind.capabilities) {
     json["capabilities"].push_back(std::string(each));
   }

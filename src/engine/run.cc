@@ -39,8 +39,8 @@ base::Json environment_document(const model::Plan& plan, const model::Binding& b
 std::vector<const model::Prediction*> predictions_of(const model::SystemMap& map,
                                                      const model::Experiment& experiment) {
   std::vector<const model::Prediction*> all;
-  for (const auto* list : {&experiment.hypothesis, &map.steady_state, &experiment.abort_when,
-                           &map.abort_when}) {
+  for (const auto* list :
+       {&experiment.hypothesis, &map.steady_state, &experiment.abort_when, &map.abort_when}) {
     for (const model::Prediction& prediction : *list) all.push_back(&prediction);
   }
   return all;
@@ -248,8 +248,8 @@ void finish(Session& session) {
 }
 
 void close(Session& session) {
-  const Ending ending = session.ending().value_or(
-      Ending{model::Outcome::kCompleted, "all phases ran as planned"});
+  const Ending ending =
+      session.ending().value_or(Ending{model::Outcome::kCompleted, "all phases ran as planned"});
   const base::Json details = {{"outcome", std::string(model::to_string(ending.outcome))},
                               {"reason", ending.reason}};
   session.record("run.finished", std::string(model::to_string(ending.outcome)), ending.reason,
@@ -286,11 +286,11 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
   session.record("run.started", plan.experiment, plan.scenario);
   session.document("plan", model::to_json(plan));
 
-  SQUALL_ASSIGN(auto observer,
-                observe::Observer::create({map, predictions_of(map, experiment),
-                                           watched_services(map, plan), host::real_host(),
-                                           base::real_clock(), session.recorder(), plan.seed,
-                                           result.run.short_text()}));
+  SQUALL_ASSIGN(
+      auto observer,
+      observe::Observer::create({map, predictions_of(map, experiment), watched_services(map, plan),
+                                 host::real_host(), base::real_clock(), session.recorder(),
+                                 plan.seed, result.run.short_text()}));
   session.set_observer(std::move(observer));
 
   // 3. Bind and preflight. Nothing has been touched; the record exists and can be written.
@@ -323,8 +323,7 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
 
   // 8. Learn: the index; catalog and follow-ups come with later rooms.
   result.exit_status = judge::exit_status_of(result.judgement);
-  if (const auto indexed = index_run(Workspace(map.directory), result.record_path);
-      !indexed.ok()) {
+  if (const auto indexed = index_run(Workspace(map.directory), result.record_path); !indexed.ok()) {
     progress.warn(fmt::format("the index was not updated ({}); `squall reindex` mends it",
                               indexed.error().to_string()));
   }

@@ -43,8 +43,7 @@ Session::~Session() {
   if (observer_ != nullptr) observer_->stop();
 }
 
-void Session::record(std::string type, std::string subject, std::string text,
-                     std::string details) {
+void Session::record(std::string type, std::string subject, std::string text, std::string details) {
   recorder_.add(evidence::Event{now(), std::move(type), std::move(subject), std::move(text),
                                 std::move(details)});
 }
@@ -74,8 +73,8 @@ Wake Session::wait_until(base::Instant deadline, const std::function<bool()>& sa
     const base::Instant at = now();
     if (at >= deadline) return Wake::kDeadline;
     const base::Duration left = std::min(deadline, next_tick_) - at;
-    const auto whole = std::chrono::duration_cast<std::chrono::seconds>(
-        std::max(left, base::Duration::zero()));
+    const auto whole =
+        std::chrono::duration_cast<std::chrono::seconds>(std::max(left, base::Duration::zero()));
     const timespec limit{whole.count(), (std::max(left, base::Duration::zero()) - whole).count()};
     std::array<pollfd, 3> waiting{{{parts_.interruption.fd(), POLLIN, 0},
                                    {parts_.feed->fd(), POLLIN, 0},
@@ -125,23 +124,25 @@ void Session::serve_time() {
         fmt::format("the record could not be written: {}", flushed.error().to_string()));
   }
   if (!phase_.empty()) {
-    parts_.progress.tick(phase_, at - phase_start_, phase_limit_,
-                         live_view_ != nullptr ? live_view_->rows(at)
-                                               : std::vector<judge::LiveRow>{});
+    parts_.progress.tick(
+        phase_, at - phase_start_, phase_limit_,
+        live_view_ != nullptr ? live_view_->rows(at) : std::vector<judge::LiveRow>{});
   }
 }
 
 void Session::serve_signals() {
-  for (int signal = parts_.interruption.next(); signal != 0;
-       signal = parts_.interruption.next()) {
+  for (int signal = parts_.interruption.next(); signal != 0; signal = parts_.interruption.next()) {
     ++signals_taken_;
-    const char* name = signal == SIGINT ? "Ctrl-C" : signal == SIGHUP ? "terminal closed" : "SIGTERM";
+    const char* name = signal == SIGINT   ? "Ctrl-C"
+                       : signal == SIGHUP ? "terminal closed"
+                                          : "SIGTERM";
     if (signals_taken_ == 1) {
       revert_all("stopped by operator");
       parts_.progress.warn(
           any_active() || !all_over()
               ? fmt::format("{}: reverting the fault, then judging what was observed. Again to "
-                            "leave at once.", name)
+                            "leave at once.",
+                            name)
               : fmt::format("{}: stopping; no fault is active. Again to leave at once.", name));
       record("run.stopping", {}, fmt::format("{} received", name));
       end(model::Outcome::kStopped, fmt::format("{} received", name));
@@ -213,11 +214,12 @@ void Session::on_lease_event(const inject::LeaseEvent& event) {
                                    event.text.empty() ? "" : ": ", event.text));
   if (event.state == inject::LeaseState::kFailed) {
     const bool was_active = before != inject::LeaseState::kArming;
-    if (event.still_active) parts_.progress.warn(fmt::format("{}: NOT REVERTED: {}", fault->name, event.text));
+    if (event.still_active)
+      parts_.progress.warn(fmt::format("{}: NOT REVERTED: {}", fault->name, event.text));
     revert_all("another fault failed");
-    end(model::Outcome::kErrored, fmt::format("fault `{}` {}: {}", fault->name,
-                                              was_active ? "was not reverted" : "was not armed",
-                                              event.text));
+    end(model::Outcome::kErrored,
+        fmt::format("fault `{}` {}: {}", fault->name,
+                    was_active ? "was not reverted" : "was not armed", event.text));
   }
   if (event.cause == "holder gone") {
     end(model::Outcome::kErrored, "the holder ended unexpectedly; its journal was replayed");
@@ -235,10 +237,10 @@ void Session::on_holder_gone(const base::Error& error) {
       if (fault.over()) continue;
       fault.still_active = !replayed.ok();
       fault.state = replayed.ok() ? inject::LeaseState::kVerified : inject::LeaseState::kFailed;
-      record(replayed.ok() ? "fault.verified" : "fault.failed", fault.name,
-             replayed.ok() ? "reverted by replay of the revert journal"
-                           : replayed.error().to_string(),
-             replayed.ok() ? "" : R"({"still_active":true})");
+      record(
+          replayed.ok() ? "fault.verified" : "fault.failed", fault.name,
+          replayed.ok() ? "reverted by replay of the revert journal" : replayed.error().to_string(),
+          replayed.ok() ? "" : R"({"still_active":true})");
     }
   }
   end(model::Outcome::kErrored, fmt::format("the holder is gone: {}", error.to_string()));

@@ -46,9 +46,9 @@ struct FaultProgress {
   bool still_active = false;  // reverting failed: may be there still
   // Armed, and not yet called back.
   bool active() const {
-    return started && (state == inject::LeaseState::kArming ||
-                       state == inject::LeaseState::kArmed ||
-                       state == inject::LeaseState::kEffective);
+    return started &&
+           (state == inject::LeaseState::kArming || state == inject::LeaseState::kArmed ||
+            state == inject::LeaseState::kEffective);
   }
   // Nothing more will come of it.
   bool over() const {

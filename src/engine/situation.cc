@@ -89,9 +89,10 @@ BoundPlan bind_plan(const model::Plan& plan, const model::SystemMap& map,
 
 std::uint64_t record_size_estimate(const model::SystemMap& map,
                                    const model::Experiment& experiment) {
-  const double seconds = base::to_seconds(experiment.phases.baseline * 2 +
-                                          experiment.blast_radius.duration +
-                                          experiment.phases.recovery) + 60;
+  const double seconds =
+      base::to_seconds(experiment.phases.baseline * 2 + experiment.blast_radius.duration +
+                       experiment.phases.recovery) +
+      60;
   // A bucket of 100 ms with three histograms takes about 600 bytes, a gauge sample about 12; each
   // service has seven gauges four times a second and may log.
   const double per_second = static_cast<double>(map.probes.size()) * 3 * 10 * 600 +

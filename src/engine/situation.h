@@ -29,7 +29,7 @@ struct SituationSources {
   const model::Plan& plan;
   const BoundPlan& bound;
   observe::Observer& observer;
-  inject::HolderClient* holder;          // null: could not be started
+  inject::HolderClient* holder;  // null: could not be started
   std::optional<base::Error> holder_error;
   std::string record_directory;
   std::uint64_t record_size = 0;

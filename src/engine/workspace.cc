@@ -21,7 +21,8 @@ base::Result<std::string> read_user_file(const std::string& path) {
   base::Error error = std::move(text).error();
   if (error.code == base::ErrorCode::kExhausted) {
     error.code = base::ErrorCode::kBadFile;
-    error.message = fmt::format("{} is larger than 1 MiB, the limit for a map or an experiment", path);
+    error.message =
+        fmt::format("{} is larger than 1 MiB, the limit for a map or an experiment", path);
     error.hint = "check that this is the file you meant";
   } else if (error.code == base::ErrorCode::kNotFound) {
     error.code = base::ErrorCode::kBadFile;
@@ -91,9 +92,13 @@ base::Result<LoadedExperiment> load_experiment(const std::string& path,
 Workspace::Workspace(std::string map_directory)
     : directory_(base::join_path(map_directory, ".squall")) {}
 
-base::Status Workspace::create() const { return base::make_directories(runs_directory()); }
+base::Status Workspace::create() const {
+  return base::make_directories(runs_directory());
+}
 
-std::string Workspace::runs_directory() const { return base::join_path(directory_, "runs"); }
+std::string Workspace::runs_directory() const {
+  return base::join_path(directory_, "runs");
+}
 
 std::string Workspace::record_path(std::string_view run) const {
   return base::join_path(runs_directory(), fmt::format("{}.record", run));

@@ -35,7 +35,8 @@ base::Result<std::string> find_map(const std::string& near);
 
 // kBadFile with every mistake rendered; kNotFound; kExhausted when larger than a map may be.
 base::Result<LoadedMap> load_map(const std::string& path, const std::string& environment);
-base::Result<LoadedExperiment> load_experiment(const std::string& path, const model::SystemMap& map);
+base::Result<LoadedExperiment> load_experiment(const std::string& path,
+                                               const model::SystemMap& map);
 
 // Folder `.squall` beside the map.
 class Workspace {

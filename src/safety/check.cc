@@ -17,8 +17,8 @@ constexpr std::array kChecks = {
           Stage::kBeforeBaseline, check_binding},
     Check{"overlap", "no other run holds a fault on the same targets", Stage::kBeforeBaseline,
           check_overlap},
-    Check{"kill-switch", "nobody has stopped all experiments on this host",
-          Stage::kBeforeBaseline, check_kill_switch},
+    Check{"kill-switch", "nobody has stopped all experiments on this host", Stage::kBeforeBaseline,
+          check_kill_switch},
     Check{"probes", "every probe reaches what it asks", Stage::kBeforeBaseline, check_probes},
     Check{"rehearsal", "each revert worked on a scratch target, with the same mechanism",
           Stage::kBeforeBaseline, check_rehearsal},
@@ -33,14 +33,19 @@ constexpr std::array kChecks = {
 
 std::string_view to_string(Answer answer) {
   switch (answer) {
-    case Answer::kPass: return "pass";
-    case Answer::kBlock: return "block";
-    case Answer::kCannotTell: return "cannot_tell";
+    case Answer::kPass:
+      return "pass";
+    case Answer::kBlock:
+      return "block";
+    case Answer::kCannotTell:
+      return "cannot_tell";
   }
   return "cannot_tell";
 }
 
-CheckResult pass(std::string reason) { return {{}, Answer::kPass, std::move(reason), {}}; }
+CheckResult pass(std::string reason) {
+  return {{}, Answer::kPass, std::move(reason), {}};
+}
 CheckResult block(std::string reason, std::string remedy) {
   return {{}, Answer::kBlock, std::move(reason), std::move(remedy)};
 }
@@ -48,13 +53,16 @@ CheckResult cannot_tell(std::string reason, std::string remedy) {
   return {{}, Answer::kCannotTell, std::move(reason), std::move(remedy)};
 }
 
-std::span<const Check> checks() { return kChecks; }
+std::span<const Check> checks() {
+  return kChecks;
+}
 
 std::vector<CheckResult> run_checks(const Situation& situation, Stage stage) {
   std::vector<CheckResult> results;
   for (const Check& check : kChecks) {
     if (check.stage != stage) continue;
-    CheckResult result = cannot_tell("the check itself failed", "report this as a defect of Squall");
+    CheckResult result =
+        cannot_tell("the check itself failed", "report this as a defect of Squall");
     try {
       result = check.run(situation);
     } catch (const std::exception& defect) {

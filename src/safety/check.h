@@ -1,6 +1,6 @@
 #pragma once
-// Preflight: every check is a pure function of a Situation that the engine gathered. All run, all are
-// reported. A check that cannot tell blocks, because any doubt before injection does.
+// Preflight: every check is a pure function of a Situation that the engine gathered. All run, all
+// are reported. A check that cannot tell blocks, because any doubt before injection does.
 
 #include <cstdint>
 #include <optional>
@@ -48,13 +48,13 @@ struct Engaged {  // the kill switch
 // What was true when asked. A field that could not be gathered holds the error.
 struct Situation {
   const model::Plan* plan = nullptr;
-  const model::Binding* binding = nullptr;                     // null: binding failed
+  const model::Binding* binding = nullptr;  // null: binding failed
   std::vector<base::Error> binding_errors;
   std::optional<base::Result<std::vector<OtherLease>>> other_leases;
   std::optional<base::Result<std::optional<Engaged>>> kill_switch;
   std::vector<ProbeAnswer> probes;
   std::vector<Rehearsal> rehearsals;
-  std::optional<base::Result<std::uint64_t>> free_bytes;       // where the record is written
+  std::optional<base::Result<std::uint64_t>> free_bytes;  // where the record is written
   std::uint64_t needed_bytes = 0;
   // After the baseline: steady state and predicted signals as judged on it.
   std::optional<judge::Judgement> baseline;

@@ -46,8 +46,8 @@ base::Error database_error(sqlite3* database, std::string what) {
   const int code = database == nullptr ? SQLITE_NOMEM : sqlite3_errcode(database);
   base::Error error;
   error.code = base::ErrorCode::kInternal;
-  error.message = fmt::format("{}: {}", what,
-                              database == nullptr ? "out of memory" : sqlite3_errmsg(database));
+  error.message =
+      fmt::format("{}: {}", what, database == nullptr ? "out of memory" : sqlite3_errmsg(database));
   if (code == SQLITE_CORRUPT || code == SQLITE_NOTADB) {
     error.code = base::ErrorCode::kCorrupt;
     error.hint = "the index can be made anew from the records: squall reindex";
@@ -101,9 +101,9 @@ class Statement {
   std::string text_at(int column) const {
     const auto* bytes = sqlite3_column_text(statement_, column);
     const int size = sqlite3_column_bytes(statement_, column);
-    return bytes == nullptr ? std::string{}
-                            : std::string(reinterpret_cast<const char*>(bytes),
-                                          static_cast<std::size_t>(size));
+    return bytes == nullptr
+               ? std::string{}
+               : std::string(reinterpret_cast<const char*>(bytes), static_cast<std::size_t>(size));
   }
   std::int64_t integer_at(int column) const { return sqlite3_column_int64(statement_, column); }
   base::Error error(std::string what) const { return database_error(database_, std::move(what)); }
@@ -131,12 +131,13 @@ base::Status migrate(sqlite3* database) {
   SQUALL_ASSIGN(const int version, schema_version(database));
   const int newest = static_cast<int>(kMigrations.size());
   if (version > newest) {
-    return base::Error{.code = base::ErrorCode::kUnsupported,
-                       .message = fmt::format("the index has version {}, this Squall knows {}",
-                                              version, newest),
-                       .hint = "use the newer Squall, or move .squall/index.db away and run "
-                               "`squall reindex`",
-                       .context = {}};
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("the index has version {}, this Squall knows {}", version, newest),
+        .hint =
+            "use the newer Squall, or move .squall/index.db away and run "
+            "`squall reindex`",
+        .context = {}};
   }
   if (version == newest) return {};
   SQUALL_TRY(execute(database, "BEGIN IMMEDIATE", "locking the index"));
@@ -189,8 +190,8 @@ base::Status put_prediction(sqlite3* database, const std::string& run,
 
 base::Result<Store> Store::open(const std::string& path) {
   sqlite3* database = nullptr;
-  const int opened = sqlite3_open_v2(path.c_str(), &database,
-                                     SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
+  const int opened =
+      sqlite3_open_v2(path.c_str(), &database, SQLITE_OPEN_READWRITE | SQLITE_OPEN_CREATE, nullptr);
   Store store(database);
   if (opened != SQLITE_OK) return database_error(database, "opening " + path);
   sqlite3_extended_result_codes(database, 0);
@@ -211,7 +212,9 @@ Store& Store::operator=(Store&& other) noexcept {
   }
   return *this;
 }
-Store::~Store() { sqlite3_close(database_); }
+Store::~Store() {
+  sqlite3_close(database_);
+}
 
 base::Status Store::put(const RunRow& row) {
   SQUALL_TRY(execute(database_, "SAVEPOINT put", "writing to the index"));
@@ -248,9 +251,9 @@ base::Result<std::vector<RunRow>> Store::list(const RunFilter& filter) const {
 
 base::Result<RunRow> Store::find(std::string_view id) const {
   const bool last = id == "last";
-  const std::string sql = fmt::format(
-      "SELECT {} FROM run {} ORDER BY started_ns DESC, run DESC LIMIT 2", kColumns,
-      last ? "" : "WHERE instr(run, ?1) > 0");
+  const std::string sql =
+      fmt::format("SELECT {} FROM run {} ORDER BY started_ns DESC, run DESC LIMIT 2", kColumns,
+                  last ? "" : "WHERE instr(run, ?1) > 0");
   Statement query(database_, sql.c_str());
   if (!last) query.text(id);
   std::vector<RunRow> rows;
@@ -258,12 +261,12 @@ base::Result<RunRow> Store::find(std::string_view id) const {
   while ((state = query.step()) == SQLITE_ROW) rows.push_back(row_of(query));
   if (state != SQLITE_DONE) return query.error("reading the index");
   if (rows.empty() || (id.empty() && !last)) {
-    return base::Error{.code = base::ErrorCode::kNotFound,
-                       .message = last ? std::string("there is no run yet")
-                                       : fmt::format("no run matches `{}`", id),
-                       .hint = last ? "start one: squall run EXPERIMENT.yaml"
-                                    : "list them with `squall list`",
-                       .context = {}};
+    return base::Error{
+        .code = base::ErrorCode::kNotFound,
+        .message =
+            last ? std::string("there is no run yet") : fmt::format("no run matches `{}`", id),
+        .hint = last ? "start one: squall run EXPERIMENT.yaml" : "list them with `squall list`",
+        .context = {}};
   }
   if (!last && rows.size() > 1 && rows[0].run != id) {
     return base::Error{.code = base::ErrorCode::kConflict,
@@ -278,7 +281,11 @@ base::Result<RunRow> Store::find(std::string_view id) const {
 base::Status Store::clear() {
   return execute(database_, "DELETE FROM run", "clearing the index");
 }
-base::Status Store::begin() { return execute(database_, "BEGIN IMMEDIATE", "locking the index"); }
-base::Status Store::commit() { return execute(database_, "COMMIT", "writing to the index"); }
+base::Status Store::begin() {
+  return execute(database_, "BEGIN IMMEDIATE", "locking the index");
+}
+base::Status Store::commit() {
+  return execute(database_, "COMMIT", "writing to the index");
+}
 
 }  // namespace squall::store

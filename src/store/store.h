@@ -17,15 +17,15 @@ namespace squall::store {
 
 // One run as listed.
 struct RunRow {
-  std::string run;            // id
+  std::string run;  // id
   std::string experiment;
   std::string system;
   std::string environment;
   std::string plan_hash;
   std::string record_path;
-  std::int64_t started_ns = 0;   // wall clock, since 1970
+  std::int64_t started_ns = 0;  // wall clock, since 1970
   std::int64_t duration_ns = 0;
-  std::string outcome;           // as model::to_string
+  std::string outcome;  // as model::to_string
   std::string verdict;
   int exit_status = 0;
   std::vector<judge::PredictionResult> predictions;  // only the columns of the index are kept
@@ -34,7 +34,7 @@ struct RunRow {
 struct RunFilter {
   std::string experiment;  // empty: all
   std::string verdict;
-  int limit = 50;          // newest first; 0: no limit
+  int limit = 50;  // newest first; 0: no limit
 };
 
 // Not thread-safe. Several processes may have the same index open.

@@ -18,7 +18,8 @@ class BadInput : public testing::Test {
     const Finished finished = system_.squall(std::move(arguments));
     EXPECT_EQ(finished.exit_status, status) << finished.output << finished.error;
     EXPECT_NE((finished.output + finished.error).find(words), std::string::npos)
-        << "expected `" << words << "` in:\n" << finished.output << finished.error;
+        << "expected `" << words << "` in:\n"
+        << finished.output << finished.error;
     EXPECT_EQ(system_.worker_pid(), worker);
     EXPECT_TRUE(system_.worker_is_running());
   }

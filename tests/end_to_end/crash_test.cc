@@ -23,7 +23,8 @@ std::string contents(const std::string& path) {
 
 // Waits until the run's log says `words`.
 testing::AssertionResult log_says(const SmallSystem& system, std::string_view words) {
-  if (wait_until([&] { return contents(system.path("squall.log")).find(words) != std::string::npos; })) {
+  if (wait_until(
+          [&] { return contents(system.path("squall.log")).find(words) != std::string::npos; })) {
     return testing::AssertionSuccess();
   }
   return testing::AssertionFailure() << "never said `" << words << "`:\n"
@@ -69,8 +70,8 @@ TEST_P(Killed, LeavesNothingBehindAndARecordThatCanBeJudged) {
 }
 
 INSTANTIATE_TEST_SUITE_P(InEveryPhase, Killed,
-                         testing::Values("run ", "phase baseline", "phase fault",
-                                         "outage: armed", "outage: reverting", "phase recovery"));
+                         testing::Values("run ", "phase baseline", "phase fault", "outage: armed",
+                                         "outage: reverting", "phase recovery"));
 
 TEST(Interrupted, TheFirstSignalRevertsAndJudges) {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP}) {

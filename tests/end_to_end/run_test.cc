@@ -41,9 +41,11 @@ std::string predictions_of(const base::Json& report) {
 
 TEST(Run, EveryPredictionHoldsWhenTheSystemDoesNotCare) {
   const SmallSystem system;
-  system.write_kill_experiment("  no-errors: reads.success >= 95% during fault\n"
-                               "  fast: p90(reads.latency) < 250ms during fault");
-  const Finished run = system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
+  system.write_kill_experiment(
+      "  no-errors: reads.success >= 95% during fault\n"
+      "  fast: p90(reads.latency) < 250ms during fault");
+  const Finished run =
+      system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
   const base::Json report = json_of(run);
   EXPECT_EQ(run.exit_status, 0) << predictions_of(report) << run.error;
   EXPECT_EQ(verdict_of(report, "no-errors"), "held");
@@ -57,10 +59,12 @@ TEST(Run, PredictionsAreJudgedEachOnItsOwn) {
   SmallSystem::Behaviour behaviour;
   behaviour.down_failures = 0.4;
   const SmallSystem system(behaviour);
-  system.write_kill_experiment("  no-errors: reads.success >= 95% during fault\n"
-                               "  fast: p90(reads.latency) < 250ms during fault\n"
-                               "  recovers: reads.success >= 90% for 1s within 3s of revert");
-  const Finished run = system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
+  system.write_kill_experiment(
+      "  no-errors: reads.success >= 95% during fault\n"
+      "  fast: p90(reads.latency) < 250ms during fault\n"
+      "  recovers: reads.success >= 90% for 1s within 3s of revert");
+  const Finished run =
+      system.squall({"run", "experiment.yaml", "--env", "dev", "--json", "--quiet"});
   const base::Json report = json_of(run);
   EXPECT_EQ(run.exit_status, 4) << predictions_of(report) << run.error;
   EXPECT_EQ(verdict_of(report, "no-errors"), "violated");
@@ -152,8 +156,7 @@ TEST(Run, ADifferenceNamesWhatWasFixed) {
   const SmallSystem hardened;
   hardened.write_kill_experiment("  no-errors: reads.success >= 95% during fault");
   ASSERT_EQ(hardened.squall({"run", "experiment.yaml", "--env", "dev"}).exit_status, 0);
-  const Finished difference =
-      hardened.squall({"diff", naive.path("naive.record"), "last"});
+  const Finished difference = hardened.squall({"diff", naive.path("naive.record"), "last"});
   EXPECT_EQ(difference.exit_status, 0) << difference.error;
   EXPECT_NE(difference.output.find("fixed"), std::string::npos) << difference.output;
 }

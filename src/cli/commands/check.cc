@@ -14,9 +14,8 @@ namespace {
 
 void say_warnings(const std::vector<model::Diagnostic>& warnings) {
   for (const model::Diagnostic& each : warnings) {
-    say(fmt::format("{}:{}:{}: {} {}", each.location.file, each.location.line,
-                    each.location.column, paint("warning:", Colour::kYellow, colour_on_error()),
-                    each.message));
+    say(fmt::format("{}:{}:{}: {} {}", each.location.file, each.location.line, each.location.column,
+                    paint("warning:", Colour::kYellow, colour_on_error()), each.message));
     if (!each.hint.empty()) say(fmt::format("  hint: {}", each.hint));
   }
 }
@@ -28,9 +27,9 @@ base::ExitStatus run(const Arguments& arguments) {
   say_warnings(map->warnings);
   base::Json checked = base::Json::array();
   checked.push_back({{"file", map->path}, {"kind", "map"}, {"ok", true}});
-  std::string lines = fmt::format("{}: {} services, {} probes, environment {}\n", map->path,
-                                  map->map.services.size(), map->map.probes.size(),
-                                  map->map.environment.name);
+  std::string lines =
+      fmt::format("{}: {} services, {} probes, environment {}\n", map->path,
+                  map->map.services.size(), map->map.probes.size(), map->map.environment.name);
   base::ExitStatus status = base::ExitStatus::kHeld;
   for (const std::string& file : files) {
     std::error_code ignored;
@@ -43,9 +42,9 @@ base::ExitStatus run(const Arguments& arguments) {
       continue;
     }
     say_warnings(experiment->warnings);
-    lines += fmt::format("{}: {} predictions, {} faults\n", file,
-                         experiment->experiment.hypothesis.size(),
-                         experiment->experiment.faults.size());
+    lines +=
+        fmt::format("{}: {} predictions, {} faults\n", file,
+                    experiment->experiment.hypothesis.size(), experiment->experiment.faults.size());
   }
   if (arguments.flag("--json")) {
     print_json(checked);

@@ -30,8 +30,9 @@ const Command kCleanupCommand{
     .name = "cleanup",
     .group = "Run",
     .summary = "Undo what a killed run left behind, from its revert journal",
-    .details = "Safe to run at any time and as often as you like. Exit status 8 when something "
-               "could not be undone; the message says what to do by hand.",
+    .details =
+        "Safe to run at any time and as often as you like. Exit status 8 when something "
+        "could not be undone; the message says what to do by hand.",
     .positionals = {},
     .options = kOptions,
     .examples = {},

@@ -55,10 +55,10 @@ std::string for_fish() {
     text += fmt::format("complete -c squall -n __fish_use_subcommand -a {} -d \"{}\"\n",
                         command->name, command->summary);
     for (const Option& option : command->options) {
-      text += fmt::format("complete -c squall -n \"__fish_seen_subcommand_from {}\" -l {} -d "
-                          "\"{}\"{}\n",
-                          command->name, option.name.substr(2), option.summary,
-                          option.value.empty() ? "" : " -r");
+      text += fmt::format(
+          "complete -c squall -n \"__fish_seen_subcommand_from {}\" -l {} -d "
+          "\"{}\"{}\n",
+          command->name, option.name.substr(2), option.summary, option.value.empty() ? "" : " -r");
     }
   }
   return text;

@@ -34,9 +34,9 @@ base::ExitStatus check_experiment(const Arguments& arguments, const std::string&
   const engine::BoundPlan bound =
       engine::bind_plan(plan, map->map, experiment->experiment, host::real_host());
   for (const model::FaultBinding& fault : bound.binding.faults) {
-    print_line(fmt::format("{} {}: {} by {} [{}]",
-                           paint("ok", Colour::kGreen, colour_on_output()), fault.fault,
-                           fault.kind, fault.mechanism, model::to_string(fault.lifetime)));
+    print_line(fmt::format("{} {}: {} by {} [{}]", paint("ok", Colour::kGreen, colour_on_output()),
+                           fault.fault, fault.kind, fault.mechanism,
+                           model::to_string(fault.lifetime)));
     for (const model::BoundTarget& target : fault.targets) {
       print_line(fmt::format("   {}", target.description));
     }
@@ -58,8 +58,10 @@ base::ExitStatus run(const Arguments& arguments) {
     return base::ExitStatus::kHeld;
   }
   if (geteuid() != 0) {
-    print_line(fmt::format("{} not root: this version injects faults only as root (sudo squall run "
-                           "...)", paint("no", Colour::kRed, colour_on_output())));
+    print_line(
+        fmt::format("{} not root: this version injects faults only as root (sudo squall run "
+                    "...)",
+                    paint("no", Colour::kRed, colour_on_output())));
   }
   for (const auto& report : reports) {
     print_line(fmt::format("{} {:<24} {:<12} {}",

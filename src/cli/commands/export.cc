@@ -36,8 +36,9 @@ const Command kExportCommand{
     .name = "export",
     .group = "Learn",
     .summary = "Write one run as one file, to be read elsewhere",
-    .details = "The file carries the system map and the experiment as they were. Look through it "
-               "before you give it away: log lines and answers are in it.",
+    .details =
+        "The file carries the system map and the experiment as they were. Look through it "
+        "before you give it away: log lines and answers are in it.",
     .positionals = kPositionals,
     .options = kOptions,
     .examples = kExamples,

@@ -35,14 +35,15 @@ std::string address_text(const host::Endpoint& endpoint) {
 
 std::string service_lines(const host::DiscoveredService& service) {
   std::string text = fmt::format("  {}:\n", service.name);
-  if (const auto kind = kind_of(service); !kind.empty()) text += fmt::format("    kind: {}\n", kind);
+  if (const auto kind = kind_of(service); !kind.empty())
+    text += fmt::format("    kind: {}\n", kind);
   if (!service.processes.empty()) {
     const host::Process& process = service.processes.front();
     const std::string name = process.executable.empty()
                                  ? process.name
                                  : process.executable.substr(process.executable.rfind('/') + 1);
-    text += fmt::format("    process: {{ exe: {} }}        # pid {} now\n", name,
-                        process.identity.pid);
+    text +=
+        fmt::format("    process: {{ exe: {} }}        # pid {} now\n", name, process.identity.pid);
   }
   if (!service.listens.empty()) {
     text += fmt::format("    listens: \"{}\"\n", address_text(service.listens.front()));
@@ -54,16 +55,18 @@ std::string service_lines(const host::DiscoveredService& service) {
     text += fmt::format("    depends_on: [{}]    # seen as open connections just now\n",
                         fmt::join(service.depends_on, ", "));
   }
-  text += "    # owner: team            # whom to ask\n"
-          "    # start: [./start, me]   # argv that starts one member, for faults that kill it\n"
-          "    # logs: [log/me.log]     # read into the record of a run\n";
+  text +=
+      "    # owner: team            # whom to ask\n"
+      "    # start: [./start, me]   # argv that starts one member, for faults that kill it\n"
+      "    # logs: [log/me.log]     # read into the record of a run\n";
   return text;
 }
 
 std::string map_text(const std::string& system,
                      const std::vector<host::DiscoveredService>& services) {
   std::string text = fmt::format(
-      "# The system map: what there is, how to find it and how to ask it. Written by `squall init`\n"
+      "# The system map: what there is, how to find it and how to ask it. Written by `squall "
+      "init`\n"
       "# from what listens on this host; correct it by hand, then run `squall check`.\n"
       "system: {}\n\nservices:\n"
       "  users:                     # who the load probes stand for\n    external: true\n",
@@ -72,8 +75,9 @@ std::string map_text(const std::string& system,
     text += "    # depends_on: [...]      # what users call directly\n";
   }
   for (const auto& service : services) text += service_lines(service);
-  text += "\n# Probes only ask; none of these writes anything. Replace them by requests that your\n"
-          "# users make: `squall kinds http` shows how.\nprobes:\n";
+  text +=
+      "\n# Probes only ask; none of these writes anything. Replace them by requests that your\n"
+      "# users make: `squall kinds http` shows how.\nprobes:\n";
   bool any = false;
   for (const auto& service : services) {
     if (service.listens.empty()) continue;
@@ -88,8 +92,9 @@ std::string map_text(const std::string& system,
     text += fmt::format("  {0}-up: {0}-accepts.success >= 99%\n", service.name);
   }
   if (!any) text += "  {}\n";
-  text += "\n# An unnamed environment is production, where nothing runs without approval.\n"
-          "environments:\n  dev: {}\n";
+  text +=
+      "\n# An unnamed environment is production, where nothing runs without approval.\n"
+      "environments:\n  dev: {}\n";
   return text;
 }
 
@@ -97,10 +102,11 @@ base::ExitStatus run(const Arguments& arguments) {
   const std::string target = arguments.option_or("--output", "squall.yaml");
   std::error_code error;
   if (std::filesystem::exists(target, error) && !arguments.flag("--force")) {
-    return fail(base::Error{.code = base::ErrorCode::kConflict,
-                            .message = fmt::format("{} exists already", target),
-                            .hint = "write elsewhere with --output FILE, or replace it with --force",
-                            .context = {}});
+    return fail(
+        base::Error{.code = base::ErrorCode::kConflict,
+                    .message = fmt::format("{} exists already", target),
+                    .hint = "write elsewhere with --output FILE, or replace it with --force",
+                    .context = {}});
   }
   auto services = host::discover_services(host::real_host());
   if (!services.ok()) return fail(services.error());
@@ -125,8 +131,9 @@ const Command kInitCommand{
     .name = "init",
     .group = "Design",
     .summary = "Write a first system map from what listens on this host",
-    .details = "Looks at listening sockets and the connections between them. Asks nothing of the "
-               "services, and never writes a probe that writes.",
+    .details =
+        "Looks at listening sockets and the connections between them. Asks nothing of the "
+        "services, and never writes a probe that writes.",
     .positionals = {},
     .options = kOptions,
     .examples = {},

@@ -20,9 +20,9 @@ std::string heading(std::string_view text) {
 }
 
 std::string describe(const model::PlannedFault& fault) {
-  std::string text = fmt::format("  {}: {} on {}, at {} for {}\n", fault.name, fault.kind,
-                                 fault.target, base::format_duration(fault.at),
-                                 base::format_duration(fault.duration));
+  std::string text =
+      fmt::format("  {}: {} on {}, at {} for {}\n", fault.name, fault.kind, fault.target,
+                  base::format_duration(fault.at), base::format_duration(fault.duration));
   for (const model::PlannedChange& change : fault.changes) {
     text += fmt::format("    change  {}\n    revert  {}  [{}]\n", change.change, change.revert,
                         model::to_string(change.lifetime));
@@ -31,8 +31,8 @@ std::string describe(const model::PlannedFault& fault) {
 }
 
 std::string describe(const model::Plan& plan) {
-  std::string text = fmt::format("{}\n{}\n\n", paint(plan.experiment, Colour::kBold,
-                                                     colour_on_output()), plan.scenario);
+  std::string text = fmt::format(
+      "{}\n{}\n\n", paint(plan.experiment, Colour::kBold, colour_on_output()), plan.scenario);
   text += heading("Faults: each change beside its revert");
   for (const model::PlannedFault& fault : plan.faults) text += describe(fault);
   text += heading("Blast radius");
@@ -67,8 +67,7 @@ base::ExitStatus run(const Arguments& arguments) {
   if (!map.ok()) return fail(map.error());
   auto experiment = engine::load_experiment(file, map->map);
   if (!experiment.ok()) return fail(experiment.error());
-  const model::Plan plan =
-      engine::make_plan(map->map, experiment->experiment, experiment->text);
+  const model::Plan plan = engine::make_plan(map->map, experiment->experiment, experiment->text);
   if (arguments.flag("--json")) {
     base::Json json = model::to_json(plan);
     json["hash"] = model::plan_hash(plan);
@@ -101,7 +100,8 @@ const Command kPlanCommand{
     .name = "plan",
     .group = "Design",
     .summary = "Show what would be changed, how it is undone, and what can be decided",
-    .details = "Changes nothing. The hash names the plan: `squall run --plan HASH` refuses another.",
+    .details =
+        "Changes nothing. The hash names the plan: `squall run --plan HASH` refuses another.",
     .positionals = kPositionals,
     .options = kOptions,
     .examples = kExamples,

@@ -35,8 +35,8 @@ base::Result<std::string> render(const report::RunView& view, const std::string&
   if (format == "html") return report::render_html(view);
   if (format == "markdown") return report::render_markdown(view);
   if (format == "junit") {
-    return report::render_junit(view,
-                                strict ? report::Strictness::kStrict : report::Strictness::kLenient);
+    return report::render_junit(
+        view, strict ? report::Strictness::kStrict : report::Strictness::kLenient);
   }
   if (format == "json") {
     return report::render_json(view).dump(2, ' ', false, base::Json::error_handler_t::replace) +
@@ -76,7 +76,8 @@ constexpr std::array kOptions = {
     Option{"--output", "FILE", "Where to write it; its ending chooses the format"},
     Option{"--strict", {}, "JUnit: inconclusive and no data are failures, not skips"}};
 constexpr std::array<std::string_view, 3> kExamples = {
-    "squall report last --output report.html", "squall report last --format junit --strict > squall.xml",
+    "squall report last --output report.html",
+    "squall report last --format junit --strict > squall.xml",
     "squall report >> $GITHUB_STEP_SUMMARY"};
 
 }  // namespace

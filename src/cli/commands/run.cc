@@ -64,7 +64,8 @@ constexpr std::array kOptions = {
     Option{"--plain", {}, "One line an event, also on a terminal"},
     Option{"--quiet", {}, "No progress, only the result"}};
 constexpr std::array<std::string_view, 3> kExamples = {
-    "squall run worker-dies.yaml --env dev", "squall run worker-dies.yaml --env dev --report out.html",
+    "squall run worker-dies.yaml --env dev",
+    "squall run worker-dies.yaml --env dev --report out.html",
     "squall run worker-dies.yaml --env staging --json > result.json"};
 
 }  // namespace
@@ -73,10 +74,11 @@ const Command kRunCommand{
     .name = "run",
     .group = "Run",
     .summary = "Run one experiment: preflight, baseline, fault, recovery, verdicts",
-    .details = "Needs root in this version, to inject. Ctrl-C reverts and judges what was seen; a "
-               "second one leaves at once.\nExit status: 0 all held, 1 tool error, 2 bad file, 3 "
-               "blocked, 4 violated, 5 inconclusive,\n6 aborted, 7 stopped, 8 a revert could not "
-               "be verified.",
+    .details =
+        "Needs root in this version, to inject. Ctrl-C reverts and judges what was seen; a "
+        "second one leaves at once.\nExit status: 0 all held, 1 tool error, 2 bad file, 3 "
+        "blocked, 4 violated, 5 inconclusive,\n6 aborted, 7 stopped, 8 a revert could not "
+        "be verified.",
     .positionals = kPositionals,
     .options = kOptions,
     .examples = kExamples,

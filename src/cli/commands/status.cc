@@ -30,19 +30,19 @@ base::Json as_json(const inject::ActiveLease& lease) {
 
 std::string as_text(const inject::ActiveLease& lease) {
   const base::Duration left = lease.ends - base::BootClock::now();
-  std::string text = fmt::format("{} ({}), {}\n", lease.fault, lease.kind,
-                                 inject::to_string(lease.state));
+  std::string text =
+      fmt::format("{} ({}), {}\n", lease.fault, lease.kind, inject::to_string(lease.state));
   text += fmt::format("  what   {}\n", fmt::join(lease.targets, ", "));
-  text += fmt::format("  who    {}, experiment {}, run {}\n", lease.owner, lease.experiment,
-                      lease.run);
+  text +=
+      fmt::format("  who    {}, experiment {}, run {}\n", lease.owner, lease.experiment, lease.run);
   text += fmt::format("  why    {}\n", lease.reason);
   if (!lease.holder_alive) {
     text += "  ends   its holder is dead: end it now with `squall cleanup`\n";
   } else {
-    text += fmt::format("  ends   {}\n",
-                        left > base::Duration::zero()
-                            ? fmt::format("in {} at the latest", base::humanize(left))
-                            : std::string("now"));
+    text +=
+        fmt::format("  ends   {}\n", left > base::Duration::zero()
+                                         ? fmt::format("in {} at the latest", base::humanize(left))
+                                         : std::string("now"));
     text += fmt::format("  stop   squall stop {}\n", lease.run);
   }
   return text;
@@ -66,8 +66,10 @@ base::ExitStatus run(const Arguments& arguments) {
   if (leases->empty()) print_line("clean: no fault is active on this host");
   for (const auto& lease : *leases) print(as_text(lease));
   if (engaged->engaged) {
-    print_line(fmt::format("kill switch: engaged by {} since {}: {}\n  release it with `squall stop "
-                           "--release`", engaged->who, engaged->since, engaged->why));
+    print_line(
+        fmt::format("kill switch: engaged by {} since {}: {}\n  release it with `squall stop "
+                    "--release`",
+                    engaged->who, engaged->since, engaged->why));
   }
   return base::ExitStatus::kHeld;
 }

@@ -17,8 +17,8 @@ base::ExitStatus run(const Arguments& arguments) {
   if (arguments.flag("--json")) {
     print_json({{"squall", std::string(base::kVersion)}, {"record", evidence::kRecordVersion}});
   } else {
-    print_line(fmt::format("squall {} (record format {})", base::kVersion,
-                           evidence::kRecordVersion));
+    print_line(
+        fmt::format("squall {} (record format {})", base::kVersion, evidence::kRecordVersion));
   }
   return base::ExitStatus::kHeld;
 }

@@ -20,8 +20,8 @@ CheckResult check_evidence_room(const Situation& situation) {
                        "check the folder .squall beside the system map");
   }
   const std::uint64_t free = situation.free_bytes->value();
-  const std::string figures = fmt::format("{} free, {} needed", in_words(free),
-                                          in_words(situation.needed_bytes));
+  const std::string figures =
+      fmt::format("{} free, {} needed", in_words(free), in_words(situation.needed_bytes));
   if (free >= situation.needed_bytes) return pass(figures);
   return block(fmt::format("not enough room for the record: {}", figures),
                "free some space where the system map lies, or move the map to a larger disk");

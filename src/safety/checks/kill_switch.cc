@@ -12,8 +12,9 @@ CheckResult check_kill_switch(const Situation& situation) {
   }
   const std::optional<Engaged>& engaged = situation.kill_switch->value();
   if (!engaged) return pass("off");
-  return block(fmt::format("engaged by {} since {}: {}", engaged->who, engaged->since, engaged->why),
-               "when it is safe again: squall stop --release");
+  return block(
+      fmt::format("engaged by {} since {}: {}", engaged->who, engaged->since, engaged->why),
+      "when it is safe again: squall stop --release");
 }
 
 }  // namespace squall::safety

@@ -39,9 +39,9 @@ CheckResult check_overlap(const Situation& situation) {
       }
     }
   }
-  return pass(leases.empty() ? "no other fault is active on this host"
-                             : fmt::format("{} other faults are active, on other targets",
-                                           leases.size()));
+  return pass(leases.empty()
+                  ? "no other fault is active on this host"
+                  : fmt::format("{} other faults are active, on other targets", leases.size()));
 }
 
 }  // namespace squall::safety

@@ -29,8 +29,9 @@ CheckResult check_steady_state(const Situation& situation) {
                  "mend the system first; an experiment on a sick system teaches nothing");
   }
   if (!open.empty()) {
-    return cannot_tell(base::join(open, "; "),
-                       "lengthen the baseline (phases: { baseline: 2min }) or raise the probe's rate");
+    return cannot_tell(
+        base::join(open, "; "),
+        "lengthen the baseline (phases: { baseline: 2min }) or raise the probe's rate");
   }
   if (held == 0) return pass("no steady state is defined for this system");
   return pass(fmt::format("{} predictions held in the baseline", held));

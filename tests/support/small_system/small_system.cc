@@ -21,8 +21,7 @@ SmallSystem::SmallSystem(Behaviour behaviour) {
   std::string workers;
   for (int i = 1; i <= behaviour.workers; ++i) {
     base::SpawnOptions options;
-    options.argv = {TARGET_WORKER, "--pid-file", path("worker.pid"),
-                    "--tag", tag_};
+    options.argv = {TARGET_WORKER, "--pid-file", path("worker.pid"), "--tag", tag_};
     options.parent_death_signal = SIGKILL;
     children_.push_back(base::spawn(options).value());
   }
@@ -32,11 +31,16 @@ SmallSystem::SmallSystem(Behaviour behaviour) {
   SQUALL_CHECK(pipe2(ends, O_CLOEXEC) == 0);
   base::SpawnOptions front;
   front.argv = {TARGET_FRONT,
-                "--worker-pid-file", path("worker.pid"),
-                "--latency-us", std::to_string(behaviour.latency_us),
-                "--down-latency-us", std::to_string(behaviour.down_latency_us),
-                "--down-failures", std::to_string(behaviour.down_failures),
-                "--seed", std::to_string(behaviour.seed)};
+                "--worker-pid-file",
+                path("worker.pid"),
+                "--latency-us",
+                std::to_string(behaviour.latency_us),
+                "--down-latency-us",
+                std::to_string(behaviour.down_latency_us),
+                "--down-failures",
+                std::to_string(behaviour.down_failures),
+                "--seed",
+                std::to_string(behaviour.seed)};
   front.standard_output = ends[1];
   children_.push_back(base::spawn(front).value());
   close(ends[1]);
@@ -53,12 +57,16 @@ services:
     process: {{ exe: target_worker, argv_contains: "{1}" }}
     start: ["{2}", --pid-file, "{3}", --tag, "{1}"]
 probes:
-  reads: {{ http: {{ url: "http://127.0.0.1:{0}/", rate: 200/s, timeout: 1s }}, from: users, to: front }}
+  reads:
+    http: {{ url: "http://127.0.0.1:{0}/", rate: 200/s, timeout: 1s }}
+    from: users
+    to: front
 steady_state:
   up: reads.success >= 95%
 environments:
   dev: {{}}
-)", port_, tag_, TARGET_WORKER, path("worker.pid")));
+)",
+                                   port_, tag_, TARGET_WORKER, path("worker.pid")));
 }
 
 SmallSystem::~SmallSystem() {
@@ -78,7 +86,9 @@ SmallSystem::~SmallSystem() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
-std::string SmallSystem::path(std::string_view name) const { return base::join_path(folder_, name); }
+std::string SmallSystem::path(std::string_view name) const {
+  return base::join_path(folder_, name);
+}
 
 void SmallSystem::write(std::string_view name, std::string_view text) const {
   std::ofstream(path(name)) << text;
@@ -117,7 +127,8 @@ blast_radius: {{ services: [worker], processes: 1, duration: 5s }}
 abort_when: [ reads.success < 20% over 1s ]
 phases: {{ baseline: 1500ms, recovery: 4s }}
 load_limits: {{ lag: 500ms, drops: 5% }}  # test machines are noisy
-{})", hypothesis, fault, more));
+{})",
+                                       hypothesis, fault, more));
 }
 
 void SmallSystem::write_kill_experiment(std::string_view hypothesis, std::string_view more) const {

@@ -3,12 +3,12 @@
 // --down-latency more and fails a share --down-failures of the requests with 503.
 
 #include <arpa/inet.h>
-#include <csignal>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <csignal>
 
 #include <atomic>
 #include <chrono>
@@ -59,13 +59,14 @@ void serve(int connection, const Settings& settings, std::uint64_t number) {
       input.erase(0, end + 4);
       const bool up = is_running(settings.worker_pid_file);
       // Exponential around the stated mean, so that quantiles differ from the mean.
-      const auto mean = settings.latency + (up ? std::chrono::microseconds(0) : settings.down_latency);
+      const auto mean =
+          settings.latency + (up ? std::chrono::microseconds(0) : settings.down_latency);
       std::this_thread::sleep_for(std::chrono::microseconds(
           static_cast<long>(random.exponential(static_cast<double>(mean.count())))));
       const bool fail = !up && random.uniform() < settings.down_failures;
-      const std::string answer =
-          fail ? "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 1\r\nContent-Length: 5\r\n\r\nlater"
-               : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+      const std::string answer = fail ? "HTTP/1.1 503 Service Unavailable\r\nRetry-After: "
+                                        "1\r\nContent-Length: 5\r\n\r\nlater"
+                                      : "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
       if (send(connection, answer.data(), answer.size(), MSG_NOSIGNAL) < 0) break;
     }
   }
@@ -83,10 +84,12 @@ int main(int argc, char** argv) {
   if (options.count("--latency-us"))
     settings.latency = std::chrono::microseconds(std::atol(options["--latency-us"].c_str()));
   if (options.count("--down-latency-us"))
-    settings.down_latency = std::chrono::microseconds(std::atol(options["--down-latency-us"].c_str()));
+    settings.down_latency =
+        std::chrono::microseconds(std::atol(options["--down-latency-us"].c_str()));
   if (options.count("--down-failures"))
     settings.down_failures = std::atof(options["--down-failures"].c_str());
-  if (options.count("--seed")) settings.seed = std::strtoull(options["--seed"].c_str(), nullptr, 10);
+  if (options.count("--seed"))
+    settings.seed = std::strtoull(options["--seed"].c_str(), nullptr, 10);
 
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);

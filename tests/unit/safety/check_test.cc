@@ -83,8 +83,8 @@ TEST_F(CheckTest, TooManyProcessesAreRefused) {
 }
 
 TEST_F(CheckTest, AHeldTargetIsRefusedAndNamesTheRun) {
-  situation_.other_leases = std::vector<OtherLease>{
-      {"0190-run", "other", "pause", {"something else"}, {{4242, 99}}}};
+  situation_.other_leases =
+      std::vector<OtherLease>{{"0190-run", "other", "pause", {"something else"}, {{4242, 99}}}};
   const CheckResult overlap = result("overlap");
   EXPECT_EQ(overlap.answer, Answer::kBlock);
   EXPECT_NE(overlap.reason.find("0190-run"), std::string::npos);
