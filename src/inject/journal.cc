@@ -132,6 +132,7 @@ JournalContent parse_journal(std::span<const std::byte> bytes) {
     add_damage(content, fmt::format("the bytes from {} to {} are damaged", offset, *next));
     offset = *next;
   }
+  content.end = offset;
   if (!content.lease && content.damage.empty()) add_damage(content, "it holds no lease");
   return content;
 }

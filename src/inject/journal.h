@@ -44,8 +44,9 @@ struct JournalContent {
   std::optional<LeaseRecord> lease;  // absent: the first frame is damaged or of another version
   std::vector<std::string> notes;
   LeaseState state = LeaseState::kArming;
-  base::Instant ends;  // deadline; the request's moment plus duration until armed
-  std::string damage;  // empty: whole. Else what is wrong, and where
+  base::Instant ends;   // deadline; the request's moment plus duration until armed
+  std::string damage;   // empty: whole. Else what is wrong, and where
+  std::size_t end = 0;  // where the frames end and the zeros begin
 };
 
 // Reads whatever can be read. Never fails: damage is part of the answer.
@@ -63,8 +64,11 @@ class LeaseJournal {
   static base::Result<LeaseJournal> create(const std::string& folder, const LeaseRecord& record);
 
   // A dead holder's journal, for whoever undoes its fault: locked, to be removed at the end.
-  // Nothing more can be written to it. kConflict when its holder lives or somebody else undoes it.
+  // Nothing can be written to it before continue_at(). kConflict when its holder lives or somebody
+  // else undoes it.
   static base::Result<LeaseJournal> adopt(const std::string& path);
+  // `end` as JournalContent has it, of an undamaged journal.
+  void continue_at(std::size_t end) { end_ = end; }
 
   // On disk when it returns. kExhausted when the space set aside is used up.
   base::Status note(std::string_view json);

@@ -9,7 +9,9 @@
 #include <cerrno>
 #include <csignal>
 
+#include "base/log.h"
 #include "inject/faults/kinds.h"
+#include "inject/json_fields.h"
 #include "inject/registry.h"
 
 namespace squall::inject {
@@ -28,9 +30,9 @@ void remove_unfinished(const std::string& folder) {
 
 // The dead holder's starter ends with it, but a moment later. Until then it may still be killing a
 // command, or starting a service that would be started a second time.
-void wait_for_starter(const LeaseRecord& record) {
-  if (record.boot_id != boot_id() || record.starter.pid <= 0) return;
-  const auto process = base::PidFd::open(record.starter);
+void wait_for_starter(const base::ProcessIdentity& starter) {
+  if (starter.pid <= 0) return;
+  const auto process = base::PidFd::open(starter);
   if (!process.ok()) return;
   pollfd request{.fd = process->get(), .events = POLLIN, .revents = 0};
   if (::poll(&request, 1, kStarterLimitMilliseconds) > 0) return;
@@ -103,9 +105,20 @@ class Collector {
   void adopt(LeaseJournal journal, JournalContent content, const FaultKind& kind) {
     const std::string path = journal.path();
     const LeaseRecord record = *content.lease;
-    wait_for_starter(record);
+    if (record.boot_id == boot_id()) {
+      wait_for_starter(record.starter);
+      for (const std::string& note : content.notes) {  // of replays that died, too
+        const auto json = base::parse_json(note);
+        if (json.ok()) wait_for_starter(identity_field(*json, "starter"));
+      }
+    }
     std::optional<LeaseJournal> own;
     if (content.damage.empty()) {
+      journal.continue_at(content.end);
+      const base::Json mine = {{"starter", to_json(means_.programs.process())}};
+      // Without room for it, only a replay of this replay could start a service twice.
+      if (auto noted = journal.note(mine.dump()); !noted.ok())
+        base::log_warning("a replay is not noted", {{"error", noted.error().to_string()}});
       own = std::move(journal);
     } else {
       found_.damaged.push_back({std::move(journal), describe_lease(record, content.damage)});

@@ -362,7 +362,7 @@ TEST_F(CrashSweep, APausedProcessAlwaysRunsAgain) {
 }
 
 TEST_F(CrashSweep, AKilledMemberIsAlwaysBroughtBackOnce) {
-  sweep([&] { return bind_or_die("process.kill", kill_parameters("start")); }, 11,
+  sweep([&] { return bind_or_die("process.kill", kill_parameters("start")); }, 13,
         [&] { EXPECT_EQ(find_victims().size(), 1u); });
 }
 
