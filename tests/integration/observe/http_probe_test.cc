@@ -10,7 +10,9 @@ using test::NginxServer;
 using test::ScriptedServer;
 using Connection = ScriptedServer::Connection;
 
-std::string http(const std::string& url, const std::string& rest = "rate: 200/s") {
+// A patient probe unless the test says otherwise: the machine may be busy.
+std::string http(const std::string& url, std::string rest = "rate: 200/s") {
+  if (rest.find("timeout") == std::string::npos) rest += ", timeout: 30s";
   return "http: { url: \"" + url + "\", " + rest + " }";
 }
 

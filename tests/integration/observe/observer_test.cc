@@ -70,7 +70,7 @@ constexpr const char* kServices = "system: test\nservices:\n  app: { process: { 
 
 TEST_F(ObserverTest, RunsWhatPredictionsReadAndWhatAlwaysRuns) {
   const test::NginxServer server;
-  const std::string probe = "{ http: { url: \"" + server.url() + "\", rate: 50/s ";
+  const std::string probe = "{ http: { url: \"" + server.url() + "\", rate: 50/s, timeout: 30s ";
   make(std::string(kServices) + "probes:\n  read: " + probe + "} }\n  unread: " + probe +
            "} }\n  pinned: " + probe + ", always: true } }\n",
        {"share(read.status == 200) >= 99%"});
@@ -193,8 +193,8 @@ TEST_F(ObserverTest, WritesAreReadBackAndTheirFateIsTold) {
   });
   make(std::string(kServices) + "probes:\n  writes:\n    http:\n      method: POST\n      url: \"" +
            server.url("/items") + "\"\n      body: { a: 1 }\n      rate: 200/s\n" +
-           "      sequence: $.ref\n      read_back: { url: \"" + server.url("/items/{sequence}") +
-           "\", count: $.copies }\n",
+           "      timeout: 30s\n      sequence: $.ref\n      read_back: { url: \"" +
+           server.url("/items/{sequence}") + "\", count: $.copies }\n",
        {"lost(writes) == 0 at end"});
   ASSERT_TRUE(observer_->start().ok());
   EXPECT_TRUE(test::eventually([&] { return samples("writes") >= 100; }));
@@ -257,7 +257,7 @@ TEST_F(ObserverTest, ChecksCertificates) {
                                  "ssl");
   const auto probe = [&](const std::string& host, const std::string& tls) {
     return "{ http: { url: \"https://" + host + ":" + std::to_string(server.port()) +
-           "/\", rate: 50/s, expect: { body: ok }, tls: { " + tls + " } } }\n";
+           "/\", rate: 50/s, timeout: 30s, expect: { body: ok }, tls: { " + tls + " } } }\n";
   };
   const std::string ca = "ca_file: " + directory_.path() + "/cert.pem";
   make(std::string(kServices) + "probes:\n  trusted: " + probe("localhost", ca) + "  by-address: " +
@@ -281,7 +281,8 @@ TEST_F(ObserverTest, ChecksCertificates) {
   const auto record = read();
   const auto all = [&](const char* name, evidence::Outcome outcome) {
     const evidence::RequestBucket sum = total(*record.find(name));
-    EXPECT_EQ(sum.outcomes[static_cast<std::size_t>(outcome)], sum.count()) << name;
+    EXPECT_EQ(sum.outcomes[static_cast<std::size_t>(outcome)], sum.count())
+        << name << testing::PrintToString(sum.outcomes);
   };
   all("trusted", evidence::Outcome::kOk);
   all("by-address", evidence::Outcome::kOk);
