@@ -83,7 +83,7 @@ bool same_place(const Diagnostic& a, const Diagnostic& b) {
 
 void Diagnostics::add(Diagnostic diagnostic) {
   if (diagnostic.severity == Severity::kError) has_errors_ = true;
-  if (all_.size() >= kKeptLimit) return;
+  if (full()) return;
   for (const auto& [file, lines] : sources_) {
     auto line = static_cast<std::size_t>(std::max(diagnostic.location.line, 0));
     if (file != diagnostic.location.file || line < 1 || line > lines.size()) continue;
@@ -104,6 +104,10 @@ bool Diagnostics::has_errors() const {
   return has_errors_;
 }
 
+bool Diagnostics::full() const {
+  return all_.size() >= kKeptLimit;
+}
+
 void Diagnostics::set_source(std::string file, std::string_view text) {
   std::vector<std::string> lines = base::split(text, '\n');
   for (std::string& line : lines) {
@@ -117,7 +121,7 @@ void Diagnostics::append(const Diagnostics& other) {
   for (const Diagnostic& diagnostic : other.all_) {
     bool known = std::any_of(all_.begin(), all_.end(),
                              [&](const Diagnostic& mine) { return same_place(mine, diagnostic); });
-    if (!known && all_.size() < kKeptLimit) all_.push_back(diagnostic);
+    if (!known && !full()) all_.push_back(diagnostic);
   }
   has_errors_ = has_errors_ || other.has_errors_;
 }

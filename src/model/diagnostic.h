@@ -34,6 +34,8 @@ class Diagnostics {
   void error(Location location, std::string message, std::string hint = {}, int width = 1);
   void warning(Location location, std::string message, std::string hint = {}, int width = 1);
   bool has_errors() const;
+  // No more are kept: whoever searches for suggestions may as well stop.
+  bool full() const;
   const std::vector<Diagnostic>& all() const { return all_; }
   // The text of the file, so that excerpts can be shown.
   void set_source(std::string file, std::string_view text);

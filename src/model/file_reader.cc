@@ -141,6 +141,7 @@ const YamlNode* MapReader::require(std::string_view key, std::string_view hint) 
 
 void MapReader::finish() const {
   for (const YamlNode::Entry& entry : node_.entries) {
+    if (context_.diagnostics.full()) return;
     if (std::find(known_.begin(), known_.end(), entry.key) != known_.end()) continue;
     std::string near = base::nearest(entry.key, known_);
     std::string hint = near.empty() ? fmt::format("known here: {}", base::enumerate(known_))
@@ -299,6 +300,7 @@ void report_language_errors(const FileContext& context, const YamlNode& node,
 std::optional<Prediction> read_prediction(const FileContext& context, const YamlNode& node,
                                           std::string_view name, const SignalTable& signals,
                                           ClauseRule rule) {
+  if (context.diagnostics.full()) return std::nullopt;
   const YamlNode* text = &node;
   Confidence confidence = Confidence::kInterval;
   if (node.is_map()) {

@@ -459,6 +459,7 @@ Parameters read_parameters(const ParameterContext& context, const YamlNode& node
 const Service* check_service(const FileContext& file, const SystemMap& map, const YamlNode& node,
                              std::string_view name, std::string_view what) {
   if (const Service* service = map.service(name)) return service;
+  if (file.diagnostics.full()) return nullptr;
   std::vector<std::string> known;
   for (const Service& service : map.services) known.push_back(service.name);
   std::string near = base::nearest(std::string(name), known);

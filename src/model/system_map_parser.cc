@@ -534,6 +534,7 @@ SystemMap parse_system_map(std::string_view text, const std::string& file,
   Diagnostics found;
   SystemMap result = parse_merged(document, plain, file, text, vocabulary, found);
   for (const EnvironmentOverrides& candidate : environments) {
+    if (found.full()) break;
     SystemMap map = parse_merged(document, candidate, file, text, vocabulary, found);
     if (candidate.environment.name == chosen) result = std::move(map);
   }

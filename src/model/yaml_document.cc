@@ -215,6 +215,10 @@ class TreeBuilder final : public YAML::EventHandler {
       refuse(mark, "merge keys (`<<`) are not supported", "write the keys out where they are used");
     }
     Open& map = open_.back();
+    if (map.seen.size() >= kYamlKeysLimit) {
+      refuse(mark, fmt::format("more than {} keys in one map", kYamlKeysLimit),
+             "no file of Squall needs that: split it");
+    }
     auto [seen, is_new] = map.seen.emplace(key.text, key.line);
     map.repeated = !is_new;
     if (!is_new) {
@@ -372,7 +376,7 @@ void report_syntax(const YAML::Exception& exception, const std::vector<std::stri
   diagnostics.error(std::move(location), std::move(message), std::move(hint));
 }
 
-// Size and encoding, which need no parser. False when the text cannot be read on.
+// Size, encoding and length of lines, which need no parser. False when the text cannot be read on.
 bool check_bytes(std::string_view text, const std::string& file, Diagnostics& diagnostics) {
   if (text.size() > kFileSizeLimit) {
     diagnostics.error(
@@ -388,6 +392,12 @@ bool check_bytes(std::string_view text, const std::string& file, Diagnostics& di
     std::string_view part = text.substr(begin, end - begin);
     if (!base::is_valid_utf8(part) || part.find('\0') != std::string_view::npos) {
       diagnostics.error({file, line, 1}, "this line is not UTF-8 text", "save the file as UTF-8");
+      return false;
+    }
+    if (part.size() > kYamlLineLimit) {
+      diagnostics.error({file, line, 1},
+                        fmt::format("this line is longer than {} bytes", kYamlLineLimit),
+                        "break it into several lines");
       return false;
     }
     begin = end + 1;

@@ -19,6 +19,8 @@ namespace squall::model {
 inline constexpr std::size_t kFileSizeLimit = 1u << 20;
 inline constexpr int kYamlDepthLimit = 64;
 inline constexpr std::size_t kYamlNodeLimit = 100'000;  // after expansion of aliases
+inline constexpr std::size_t kYamlKeysLimit = 1000;     // in one map
+inline constexpr std::size_t kYamlLineLimit = 10'000;   // bytes
 
 struct YamlNode;
 using YamlNodePtr = std::shared_ptr<const YamlNode>;  // never null inside a tree

@@ -81,6 +81,10 @@ TEST(YamlDocument, RefusesWhatIsTooLargeOrNotText) {
   EXPECT_CONTAINS(mistakes(std::string_view("a: \0b", 5)), "not UTF-8");
   EXPECT_CONTAINS(mistakes(""), "the file is empty");
   EXPECT_CONTAINS(mistakes("# only a comment\n"), "the file is empty");
+  EXPECT_CONTAINS(mistakes("a: " + std::string(kYamlLineLimit, 'x')), "longer than 10000 bytes");
+  std::string keys;
+  for (std::size_t i = 0; i <= kYamlKeysLimit; ++i) keys += "k" + std::to_string(i) + ": 1\n";
+  EXPECT_CONTAINS(mistakes(keys), "more than 1000 keys in one map");
   EXPECT_CONTAINS(mistakes("a: 1\n---\nb: 2\n"), "more than one YAML document");
   EXPECT_EQ(mistakes("\xEF\xBB\xBF"
                      "a: 1\n"),
@@ -99,7 +103,7 @@ TEST(YamlDocument, RefusesBombs) {
   EXPECT_CONTAINS(mistakes(bomb), "the file grows to more than 100000 values");
   EXPECT_CONTAINS(mistakes("a: " + std::string(100, '[') + std::string(100, ']')),
                   "nested deeper than 64 levels");
-  EXPECT_NE(mistakes("a: " + std::string(100000, '[')), "");
+  EXPECT_NE(mistakes("a: " + std::string(kYamlLineLimit - 3, '[')), "");
   // Depth by aliases, each of which is shallow.
   std::string chain = "a0: &a0 [x]\n";
   for (int i = 1; i < 100; ++i) {
