@@ -42,8 +42,7 @@ void wait_for_starter(const base::ProcessIdentity& starter) {
 
 class Collector {
  public:
-  Collector(const StateDirectory& directory, const std::string& run, const Lease::Means& means)
-      : directory_(directory), run_(run), means_(means) {}
+  Collector(const std::string& run, const Lease::Means& means) : run_(run), means_(means) {}
 
   void take(const std::string& path) {
     auto journal = LeaseJournal::adopt(path);
@@ -131,7 +130,6 @@ class Collector {
     found_.leases.push_back(std::move(lease));
   }
 
-  const StateDirectory& directory_;
   const std::string& run_;
   const Lease::Means& means_;
   DeadLeases found_;
@@ -143,7 +141,7 @@ DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::strin
                                const Lease::Means& means) {
   remove_unfinished(directory.leases());
   remove_unfinished(directory.durable_leases());
-  Collector collector(directory, run, means);
+  Collector collector(run, means);
   for (const std::string& path : directory.lease_files()) collector.take(path);
   return std::move(collector).result();
 }
