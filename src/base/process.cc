@@ -22,11 +22,6 @@
 #include "base/files.h"
 #include "base/units.h"
 
-// glibc's other name for clone(3). ThreadSanitizer intercepts the usual one and takes the child,
-// which shares our memory until it calls exec, for a copy of the process.
-extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument,
-                       ...) noexcept;
-
 namespace squall::base {
 
 namespace {
