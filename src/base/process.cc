@@ -22,6 +22,16 @@
 #include "base/files.h"
 #include "base/units.h"
 
+// glibc's other name for clone(3). ThreadSanitizer intercepts the usual one and takes the child,
+// which shares our memory until it calls exec, for a copy of the process.
+extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument,
+                       ...) noexcept;
+
+// glibc's own name of clone(). ThreadSanitizer takes every clone() for a fork and fails where the
+// child shares our memory; this goes past it.
+extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument,  // NOLINT
+                       ...);
+
 namespace squall::base {
 
 namespace {
@@ -396,8 +406,6 @@ Result<ChildProcess> spawn(const SpawnOptions& options) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
-  // glibc's own name of clone(): ThreadSanitizer takes every clone() for a fork, and fails where
-  // the child shares our memory.
   const pid_t pid = ::__clone(child_main, stack.top(),
                               CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &pidfd);
   const int clone_errno = errno;
