@@ -160,14 +160,17 @@ class TreeBuilder final : public YAML::EventHandler {
            "no file of Squall needs that: remove levels");
   }
 
-  void place(YamlNode& node, const YAML::Mark& mark) const {
+  void place(YamlNode& node, const YAML::Mark& mark) {
     node.line = mark.line + 1;
     node.column = mark.column + 1;
-    if (mark.line >= 0 && static_cast<std::size_t>(mark.line) < lines_.size()) {
-      node.column = characters_before(lines_[static_cast<std::size_t>(mark.line)],
-                                      static_cast<std::size_t>(std::max(mark.column, 0))) +
-                    1;
-    }
+    if (mark.line < 0 || static_cast<std::size_t>(mark.line) >= lines_.size()) return;
+    std::string_view line = lines_[static_cast<std::size_t>(mark.line)];
+    auto byte = std::min(static_cast<std::size_t>(std::max(mark.column, 0)), line.size());
+    // Marks come from left to right, so that a line is counted once and not once a value.
+    if (counted_.line != mark.line || counted_.byte > byte) counted_ = {mark.line, 0, 0};
+    counted_.characters += characters_before(line.substr(counted_.byte), byte - counted_.byte);
+    counted_.byte = byte;
+    node.column = counted_.characters + 1;
   }
 
   // yaml-cpp takes an open quote for closed at the end of the file, and with it all that follows.
@@ -282,9 +285,17 @@ class TreeBuilder final : public YAML::EventHandler {
     parent.key.reset();
   }
 
+  // How many characters of a line stand before a byte of it.
+  struct Counted {
+    int line = -1;
+    std::size_t byte = 0;
+    int characters = 0;
+  };
+
   const std::vector<std::string>& lines_;
   const std::string& file_;
   Diagnostics& diagnostics_;
+  Counted counted_;
   std::vector<Open> open_;
   std::map<YAML::anchor_t, Anchored> anchors_;
   YamlNodePtr root_;
