@@ -24,13 +24,8 @@
 
 // glibc's other name for clone(3). ThreadSanitizer intercepts the usual one and takes the child,
 // which shares our memory until it calls exec, for a copy of the process.
-extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument,
-                       ...) noexcept;
-
-// glibc's own name of clone(). ThreadSanitizer takes every clone() for a fork and fails where the
-// child shares our memory; this goes past it.
-extern "C" int __clone(int (*function)(void*), void* stack, int flags, void* argument,  // NOLINT
-                       ...);
+extern "C" int squall_clone(int (*function)(void*), void* stack, int flags, void* argument,
+                            ...) noexcept __asm__("__clone");
 
 namespace squall::base {
 
@@ -406,8 +401,8 @@ Result<ChildProcess> spawn(const SpawnOptions& options) {
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
   int pidfd = -1;
-  const pid_t pid = ::__clone(child_main, stack.top(),
-                              CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &pidfd);
+  const pid_t pid = squall_clone(child_main, stack.top(),
+                                 CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD, &plan, &pidfd);
   const int clone_errno = errno;
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   if (pid < 0) return system_error(fmt::format("start {}", options.argv[0]), clone_errno);
