@@ -65,7 +65,10 @@ double one_round(const end_to_end::SmallSystem& system) {
     session.recorder().add(series, evidence::GaugeSample{base::BootClock::now(), 1000});
   });
   base::Instant sample{};
-  session.wait_until(session.now() + std::chrono::seconds(5), [&] { return session.all_over(); });
+  // The breach ends the first wait; the second is for the revert.
+  const auto all_over = [&] { return session.all_over(); };
+  session.wait_until(session.now() + std::chrono::seconds(5), all_over);
+  session.wait_until(session.now() + std::chrono::seconds(5), all_over);
   probe.join();
   session.set_holder(nullptr);
   (void)session.recorder().flush();

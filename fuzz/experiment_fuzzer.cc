@@ -1,5 +1,5 @@
-// Any bytes as an experiment on a known system: refused with mistakes that have a place, or accepted
-// with everything that an experiment must have, within its own bounds.
+// Any bytes as an experiment on a known system: refused with mistakes that have a place, or
+// accepted with everything that an experiment must have, within its own bounds.
 
 #include <cstddef>
 #include <cstdint>
@@ -18,8 +18,8 @@ namespace {
 const model::SystemMap& system_map() {
   static const model::SystemMap map = [] {
     model::Diagnostics diagnostics;
-    auto result = model::parse_system_map(model::testing::orchestrator_map(), "/srv/squall.yaml", {},
-                                          model::testing::test_vocabulary(), diagnostics);
+    auto result = model::parse_system_map(model::testing::orchestrator_map(), "/srv/squall.yaml",
+                                          {}, model::testing::test_vocabulary(), diagnostics);
     SQUALL_CHECK(!diagnostics.has_errors());
     return result;
   }();
@@ -31,9 +31,8 @@ const model::SystemMap& system_map() {
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   model::Diagnostics diagnostics;
-  const model::Experiment experiment =
-      model::parse_experiment(text, "/srv/experiment.yaml", system_map(),
-                              model::testing::test_vocabulary(), diagnostics);
+  const model::Experiment experiment = model::parse_experiment(
+      text, "/srv/experiment.yaml", system_map(), model::testing::test_vocabulary(), diagnostics);
   fuzz::check_diagnostics(diagnostics);
   if (diagnostics.has_errors()) return 0;
 

@@ -21,15 +21,15 @@ struct FaultSpecification {
   std::string name;  // `name:`; default: the kind's name with a number
   const FaultKindDescriptor* kind = nullptr;
   Parameters parameters;
-  base::Duration at{};         // after the start of the fault phase's timeline
-  base::Duration duration{};   // `for`
+  base::Duration at{};        // after the start of the fault phase's timeline
+  base::Duration duration{};  // `for`
   Location location;
 };
 
 struct BlastRadius {
   std::vector<std::string> services;
-  int processes = 0;           // at most; 0: not stated, then one
-  base::Duration duration{};   // all faults together, first inject to last revert
+  int processes = 0;          // at most; 0: not stated, then one
+  base::Duration duration{};  // all faults together, first inject to last revert
 };
 
 struct Phases {
@@ -51,17 +51,18 @@ struct Experiment {
   std::vector<std::string> tags;
   // Lag and drops of the load above these make affected predictions inconclusive.
   base::Duration lag_limit = std::chrono::milliseconds(100);  // p99 of sent - intended
-  double drop_limit = 0.001;                                   // share of intended requests
+  double drop_limit = 0.001;                                  // share of intended requests
 };
 
-// Parses and validates `text` against the system map and the kinds of this build. All mistakes go to
-// `diagnostics`; the experiment is usable only when there are no errors. Nothing is read from disk.
+// Parses and validates `text` against the system map and the kinds of this build. All mistakes go
+// to `diagnostics`; the experiment is usable only when there are no errors. Nothing is read from
+// disk.
 Experiment parse_experiment(std::string_view text, const std::string& file, const SystemMap& map,
                             const Vocabulary& vocabulary, Diagnostics& diagnostics);
 
-// The gauges recorded of every service that is not external, without being asked: processes, cpu (in
-// cores: 1.5 is one and a half cores busy), memory (bytes), descriptors, sockets, threads, restarts.
-// Each is the sum over the processes of the service.
+// The gauges recorded of every service that is not external, without being asked: processes, cpu
+// (in cores: 1.5 is one and a half cores busy), memory (bytes), descriptors, sockets, threads,
+// restarts. Each is the sum over the processes of the service.
 std::span<const SignalDescriptor> service_signals();
 
 // The names and types that predictions may use on this system: the signals of its probes and those

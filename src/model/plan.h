@@ -26,13 +26,13 @@ struct PlannedFault {
   std::string name;
   std::string kind;
   Parameters parameters;
-  std::string target;                   // selector in words: "one of service worker, chosen by seed"
-  std::vector<std::string> services;    // that it touches
-  int processes_max = 0;                // most processes it may touch
+  std::string target;                 // selector in words: "one of service worker, chosen by seed"
+  std::vector<std::string> services;  // that it touches
+  int processes_max = 0;              // most processes it may touch
   base::Duration at{};
   base::Duration duration{};
   std::vector<PlannedChange> changes;
-  std::vector<std::string> mechanisms;  // permitted
+  std::vector<std::string> mechanisms;              // permitted
   LifetimeClass lifetime = LifetimeClass::kOneWay;  // weakest over the permitted mechanisms
 };
 
@@ -48,7 +48,7 @@ struct Decidability {
 
 struct PlannedPrediction {
   std::string name;
-  std::string text;   // canonical
+  std::string text;  // canonical
   bool steady_state = false;
   std::string location;  // "worker-dies.yaml:4:3"
 };
@@ -67,8 +67,8 @@ struct Plan {
   Phases phases;
   base::Duration lag_limit{};
   double drop_limit = 0;
-  std::vector<Decidability> decidability;  // of predictions, same order
-  std::vector<std::string> warnings;       // lints: several faults at once, ...
+  std::vector<Decidability> decidability;           // of predictions, same order
+  std::vector<std::string> warnings;                // lints: several faults at once, ...
   LifetimeClass lifetime = LifetimeClass::kOneWay;  // weakest of the faults
 };
 

@@ -28,7 +28,8 @@ struct Span {
 enum class Comparator { kLess, kLessEqual, kGreater, kGreaterEqual, kEqual, kNotEqual };
 std::string_view to_string(Comparator comparator);  // "<="
 
-// ---- Expressions ---------------------------------------------------------------------------------
+// ---- Expressions
+// ---------------------------------------------------------------------------------
 
 struct Literal {  // 99.5%, 250ms, 3
   base::Quantity quantity;
@@ -50,7 +51,7 @@ struct Aggregate {
   Statistic statistic = Statistic::kMean;
   double quantile = 0;  // 0.99 for p99; only for kQuantile
   Signal signal;
-  ConditionPtr where;   // may be null
+  ConditionPtr where;  // may be null
 };
 
 // max(p99(reads.latency) each 1s): `statistic` over the values of `inner` in consecutive windows.
@@ -94,10 +95,11 @@ struct Expression {
   Span span;
 };
 
-// ---- Conditions ----------------------------------------------------------------------------------
+// ---- Conditions
+// ----------------------------------------------------------------------------------
 
-// A field of one request or one sample: probe.field, probe.header["X"], probe.json["$.path"]. Inside
-// a probe's own `expect` the probe is empty.
+// A field of one request or one sample: probe.field, probe.header["X"], probe.json["$.path"].
+// Inside a probe's own `expect` the probe is empty.
 struct Field {
   std::string probe;
   std::string name;  // status, latency, success, faulted, outcome, header, json, value, ...
@@ -136,7 +138,8 @@ struct Condition {
   Span span;
 };
 
-// ---- Predictions ---------------------------------------------------------------------------------
+// ---- Predictions
+// ---------------------------------------------------------------------------------
 
 enum class PhaseKind { kBaseline, kFault, kRecovery };
 std::string_view to_string(PhaseKind phase);
@@ -149,7 +152,7 @@ struct DuringClause {  // during fault from 3s; during outage (a fault by name)
 struct OverClause {  // over 2s: sliding window, for abort rules
   base::Duration window{};
 };
-struct WithinClause {  // for 5s within 30s of revert outage
+struct WithinClause {         // for 5s within 30s of revert outage
   base::Duration hold_for{};  // 0: a single sample or window suffices
   base::Duration within{};
   enum class Anchor { kInject, kRevert } anchor = Anchor::kRevert;

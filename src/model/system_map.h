@@ -56,17 +56,17 @@ struct MemberSelector {
 
 struct Service {
   std::string name;
-  std::string kind;  // "postgres", "redis", or empty
-  bool external = false;                 // not on this host: stands for whoever calls in
+  std::string kind;       // "postgres", "redis", or empty
+  bool external = false;  // not on this host: stands for whoever calls in
   ProcessSelector process;
   ContainerSelector container;
   std::optional<ListenAddress> listens;
-  std::vector<std::string> start;        // argv that starts one member; {member} is its name
+  std::vector<std::string> start;  // argv that starts one member; {member} is its name
   std::vector<std::string> depends_on;
-  std::vector<std::string> logs;         // files, absolute after parsing
+  std::vector<std::string> logs;  // files, absolute after parsing
   std::string owner;
-  int expected_members = 0;              // `members: 3`; 0: not said
-  std::vector<MemberSelector> members;   // `members: { primary: {...} }`
+  int expected_members = 0;             // `members: 3`; 0: not said
+  std::vector<MemberSelector> members;  // `members: { primary: {...} }`
   Location location;
 };
 
@@ -91,13 +91,13 @@ struct Limits {  // of the system, over all experiments: `limits:`
 };
 
 struct SystemMap {
-  std::string file;        // path it was read from
-  std::string directory;   // folder of `file`, absolute: relative paths and argv start here
+  std::string file;       // path it was read from
+  std::string directory;  // folder of `file`, absolute: relative paths and argv start here
   std::string name;
   std::vector<Service> services;
   std::vector<ProbeSpecification> probes;
   std::vector<Prediction> steady_state;
-  std::vector<Prediction> abort_when;  // system-wide limits
+  std::vector<Prediction> abort_when;     // system-wide limits
   std::vector<std::string> environments;  // names that the file defines
   Environment environment;                // the one chosen
   Limits limits;

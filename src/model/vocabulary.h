@@ -9,10 +9,10 @@ namespace squall::model {
 
 // How a value is written, and behind the arrow the form in which `Parameters` holds it.
 enum class ValueType {
-  kDuration,   // "250ms"              -> nanoseconds as integer
-  kSize,       // "64KiB"              -> bytes as integer
-  kRate,       // "200/s"              -> per second as number
-  kShare,      // "5%"                 -> fraction as number
+  kDuration,  // "250ms"              -> nanoseconds as integer
+  kSize,      // "64KiB"              -> bytes as integer
+  kRate,      // "200/s"              -> per second as number
+  kShare,     // "5%"                 -> fraction as number
   kInteger,
   kNumber,
   kBoolean,
@@ -49,7 +49,7 @@ struct ParameterDescriptor {
   // kSize, per second for kRate and kLoad, a fraction for kShare. For kArgv and kText: the length.
   double minimum = -1e308;
   double maximum = 1e308;
-  std::string_view summary;       // one plain sentence
+  std::string_view summary;  // one plain sentence
   std::span<const std::string_view> choices = {};
   std::span<const ParameterDescriptor> children = {};
 };
@@ -59,11 +59,11 @@ enum class LifetimeClass { kKernelHeld, kJournaled, kOneWay };
 std::string_view to_string(LifetimeClass lifetime);
 
 struct FaultKindDescriptor {
-  std::string_view name;     // "process.kill"
-  std::string_view summary;  // one sentence
-  std::string_view effect;   // what the target sees
-  std::string_view revert;   // how it is undone
-  std::string_view proof;    // how effect and revert are proved
+  std::string_view name;                           // "process.kill"
+  std::string_view summary;                        // one sentence
+  std::string_view effect;                         // what the target sees
+  std::string_view revert;                         // how it is undone
+  std::string_view proof;                          // how effect and revert are proved
   LifetimeClass weakest = LifetimeClass::kOneWay;  // over the mechanisms it may use
   std::span<const std::string_view> mechanisms;
   std::span<const std::string_view> capabilities;  // "CAP_KILL"
@@ -80,14 +80,14 @@ enum class SignalType {
 };
 
 struct SignalDescriptor {
-  std::string_view field;    // "value", "latency", "matches"
+  std::string_view field;  // "value", "latency", "matches"
   SignalType type = SignalType::kGauge;
-  std::string_view unit;     // "", "s", "B", "%"
+  std::string_view unit;  // "", "s", "B", "%"
   std::string_view summary;
 };
 
 struct ProbeKindDescriptor {
-  std::string_view name;     // "http"
+  std::string_view name;  // "http"
   std::string_view summary;
   bool generates_load = false;
   std::span<const ParameterDescriptor> parameters;
@@ -95,8 +95,8 @@ struct ProbeKindDescriptor {
   std::string_view example;
 };
 
-// The kinds this build knows. The tables live with the implementations (inject, observe), above this
-// room, and are handed down to the parser.
+// The kinds this build knows. The tables live with the implementations (inject, observe), above
+// this room, and are handed down to the parser.
 struct Vocabulary {
   std::span<const FaultKindDescriptor* const> faults;
   std::span<const ProbeKindDescriptor* const> probes;

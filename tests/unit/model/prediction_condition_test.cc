@@ -11,7 +11,9 @@ namespace {
 thread_local std::size_t allocations = 0;
 
 // Not inlined: g++ would take the pair of new and free for a mistake.
-[[gnu::noinline]] void release(void* memory) { std::free(memory); }
+[[gnu::noinline]] void release(void* memory) {
+  std::free(memory);
+}
 }  // namespace
 
 // Counts what this thread allocates. Every form goes through malloc, as sanitizers object to a

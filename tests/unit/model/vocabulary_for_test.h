@@ -1,6 +1,6 @@
 #pragma once
-// What the tests of the file parsers share: reading with the kinds of kinds_for_test.h, and what a user
-// then sees.
+// What the tests of the file parsers share: reading with the kinds of kinds_for_test.h, and what a
+// user then sees.
 
 #include <string>
 #include <string_view>
