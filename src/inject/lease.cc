@@ -176,7 +176,6 @@ void Lease::finish(const Step& step) {
   wait_ = {};
   wait_until_ = base::Instant::max();
   trouble_.clear();
-  fault_.reset();
   last_text_ = step.text.empty() ? reverted_text_ : step.text;
   if (journal_) {
     journal_->state(LeaseState::kVerified, ends_, step.text);
@@ -188,9 +187,11 @@ void Lease::finish(const Step& step) {
   if (arming_error_) {
     std::string text = arming_error_->to_string();
     if (!arming_error_->hint.empty()) text += ". Next: " + arming_error_->hint;
-    return tell(LeaseState::kFailed, Step::done(text));
+    tell(LeaseState::kFailed, Step::done(text));
+  } else {
+    tell(LeaseState::kVerified, step);
   }
-  tell(LeaseState::kVerified, step);
+  fault_.reset();  // last: what it still closes must not delay the news
 }
 
 void Lease::tell_notice(const std::string& text) {

@@ -401,8 +401,7 @@ base::Status NftTable::remove() {
   return removed;
 }
 
-base::Result<bool> NftTable::exists(const std::string& name) {
-  SQUALL_ASSIGN(auto socket, Socket::open());
+base::Result<bool> NftTable::ask_for_table(Socket& socket, const std::string& name) {
   std::array<char, 4096> buffer{};
   nlmsghdr* request =
       nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETTABLE, NFPROTO_INET, NLM_F_ACK, 0);
@@ -411,10 +410,19 @@ base::Result<bool> NftTable::exists(const std::string& name) {
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
   nftnl_table_nlmsg_build_payload(request, table.get());
   const auto ignore = [](const nlmsghdr*, void*) { return MNL_CB_OK; };
-  auto answer = socket->ask(request, ignore, nullptr, "look for nftables table " + name);
+  auto answer = socket.ask(request, ignore, nullptr, "look for nftables table " + name);
   if (answer.ok()) return true;
   if (answer.error().message.find(std::strerror(ENOENT)) != std::string::npos) return false;
   return std::move(answer).error();
+}
+
+base::Result<bool> NftTable::there() const {
+  return ask_for_table(*socket_, name_);
+}
+
+base::Result<bool> NftTable::exists(const std::string& name) {
+  SQUALL_ASSIGN(auto socket, Socket::open());
+  return ask_for_table(*socket, name);
 }
 
 // ---- endpoints and rules as values

@@ -73,11 +73,15 @@ class NftTable {
   // In force no more when it returns.
   base::Status remove();
 
+  // Does the kernel list it? Asked through our own socket: to open and close another one would wait
+  // for the kernel's cleaning up after a removal.
+  base::Result<bool> there() const;
   // Is there a table of this name, whoever's?
   static base::Result<bool> exists(const std::string& name);
 
  private:
   struct Socket;
+  static base::Result<bool> ask_for_table(Socket& socket, const std::string& name);
   explicit NftTable(std::unique_ptr<Socket> socket, std::string name);
   std::unique_ptr<Socket> socket_;
   std::string name_;

@@ -39,7 +39,7 @@ Step TableFault::arm() {
   if (!table.ok()) return Step::failed(std::move(table).error());
   table_ = std::move(*table);
   armed_at_ = base::BootClock::now();
-  const auto there = NftTable::exists(name_);
+  const auto there = table_->there();
   if (!there.ok()) return Step::failed(there.error());
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
@@ -63,19 +63,22 @@ Step TableFault::effective() {
 
 Step TableFault::revert() {
   if (!table_) return Step::done("there was no table of ours");
+  if (removed_) return Step::done(fmt::format("table inet {} was deleted", name_));
   if (const auto packets = table_->packets(); packets.ok()) packets_ = *packets;
   if (auto removed = table_->remove(); !removed.ok()) {
     // Closing the socket removes it too, a little later.
     table_.reset();
     return Step::failed(std::move(removed).error());
   }
-  table_.reset();
+  // The socket is closed with this object, after the revert was told: closing it waits some 10 ms
+  // for the kernel's own cleaning up, although the rules are out of force already.
+  removed_ = true;
   return Step::done(fmt::format("table inet {} is deleted; it met {} packets", name_, packets_),
                     Json{{"packets", packets_}}.dump());
 }
 
 Step TableFault::verify() {
-  const auto there = NftTable::exists(name_);
+  const auto there = table_ ? table_->there() : NftTable::exists(name_);
   if (!there.ok()) return Step::failed(there.error());
   if (!*there)
     return Step::done(fmt::format("there is no table {} any more", name_),

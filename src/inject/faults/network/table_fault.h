@@ -30,6 +30,7 @@ class TableFault final : public Fault {
   FaultContext& context_;
   std::string name_;
   std::optional<NftTable> table_;
+  bool removed_ = false;
   std::uint64_t packets_ = 0;
   base::Instant armed_at_;
   std::optional<base::Instant> gone_wait_since_;
