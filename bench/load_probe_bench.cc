@@ -125,6 +125,11 @@ void cost(int rate, int seconds, int rounds) {
     ours.push_back(run.microseconds_a_request);
     lags.push_back(milliseconds(run.all.lag.quantile(0.99)));
     failed += run.all.count() - run.all.ok();
+    for (std::size_t i = 1; i < evidence::kOutcomes; ++i) {
+      if (run.all.outcomes[i] == 0) continue;
+      std::printf("round %d: %u requests ended as %s\n", round + 1, run.all.outcomes[i],
+                  std::string(evidence::to_string(static_cast<evidence::Outcome>(i))).c_str());
+    }
     dropped += run.all.dropped;
   }
   const double ratio = bench::median(ours) / bench::median(theirs);
