@@ -161,14 +161,14 @@ base::Status RealObserver::make_probes() {
   }
   for (const model::ProbeSpecification& specification : options_.map.probes) {
     if (!wanted(specification, sources)) continue;
-    auto probe =
-        make_probe(specification, ProbeContext{.clock = options_.clock,
-                                               .recorder = options_.recorder,
-                                               .host = options_.host,
-                                               .map = options_.map,
-                                               .slices = slices_for(specification.name),
-                                               .seed = seed_for(options_.seed, specification.name),
-                                               .run = options_.run});
+    auto probe = options_.make(specification,
+                               ProbeContext{.clock = options_.clock,
+                                            .recorder = options_.recorder,
+                                            .host = options_.host,
+                                            .map = options_.map,
+                                            .slices = slices_for(specification.name),
+                                            .seed = seed_for(options_.seed, specification.name),
+                                            .run = options_.run});
     if (!probe.ok()) {
       return std::move(probe).error().within("setting up probe " + specification.name);
     }

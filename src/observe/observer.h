@@ -29,6 +29,9 @@ struct ObserverOptions {
   // Short id of the run, which makes sequence-numbered writes of different runs different. Empty:
   // one is made up.
   std::string run;
+  // How probes are made; tests put in their own.
+  base::Result<std::unique_ptr<Probe>> (*make)(const model::ProbeSpecification&,
+                                               ProbeContext) = &make_probe;
 };
 
 // Runs exactly the probes that predictions read from, and those with `always: true`. Its methods

@@ -35,7 +35,8 @@ class ObserverTest : public testing::Test {
                                   .host = host::real_host(),
                                   .clock = base::real_clock(),
                                   .recorder = *recorder_,
-                                  .seed = 3});
+                                  .seed = 3,
+                                  .make = make_});
     ASSERT_TRUE(made.ok()) << made.error().to_string();
     observer_ = std::move(made).value();
   }
@@ -59,6 +60,7 @@ class ObserverTest : public testing::Test {
   }
 
   test::TemporaryDirectory directory_;
+  decltype(ObserverOptions::make) make_ = &make_probe;
   std::unique_ptr<model::SystemMap> map_;
   std::vector<std::unique_ptr<model::Prediction>> predictions_;
   std::unique_ptr<evidence::RecordWriter> writer_;
@@ -115,6 +117,55 @@ TEST_F(ObserverTest, AProbeThatWaitsDelaysNoOtherAndTheEndDoesNotWaitForIt) {
   EXPECT_EQ(silent.accepted(), 1);
   observer_->stop();  // would take five minutes if it waited for the answer
   EXPECT_EQ(samples("silent"), 0u);
+}
+
+// Hangs in something that nobody can interrupt, until the test lets it go.
+class StuckProbe final : public Probe {
+ public:
+  base::Status check() override { return {}; }
+  base::Status prepare() override { return {}; }
+  void run(base::Instant first_tick, std::stop_token) override {
+    since_ = base::to_nanoseconds(first_tick);
+    test::eventually([] { return released.load(); }, std::chrono::minutes(2));
+    ended = true;
+  }
+  std::optional<base::Instant> busy_since() const override {
+    if (since_ == 0) return std::nullopt;
+    return base::instant_from_nanoseconds(since_);
+  }
+  base::Duration patience() const override { return std::chrono::milliseconds(100); }
+  void abandon() override { abandoned = true; }
+
+  static inline std::atomic<bool> released{false};
+  static inline std::atomic<bool> abandoned{false};
+  static inline std::atomic<bool> ended{false};
+
+ private:
+  std::atomic<std::int64_t> since_{0};
+};
+
+TEST_F(ObserverTest, AStuckProbeIsNamedOnceAndLeftBehind) {
+  make_ = [](const model::ProbeSpecification& specification, ProbeContext context) {
+    return specification.name == "stuck"
+               ? base::Result<std::unique_ptr<Probe>>(std::make_unique<StuckProbe>())
+               : make_probe(specification, std::move(context));
+  };
+  const test::RedisServer server;
+  const std::string redis = "{ redis: { address: \"" + server.address() + "\", every: 50ms } }\n";
+  make(std::string(kServices) + "probes:\n  stuck: " + redis + "  lively: " + redis,
+       {"stuck.success > 50%", "lively.success > 50%"});
+  ASSERT_TRUE(observer_->start().ok());
+  EXPECT_TRUE(test::eventually([&] { return events("probe.stuck").size() == 1; }));
+  const std::size_t before = samples("lively");
+  EXPECT_TRUE(test::eventually([&] { return samples("lively") > before + 10; }));
+  ASSERT_EQ(events("probe.stuck").size(), 1u);
+  EXPECT_EQ(events("probe.stuck").front().subject, "stuck");
+  observer_->stop();
+  EXPECT_TRUE(StuckProbe::abandoned);
+  EXPECT_FALSE(StuckProbe::ended);
+  observer_.reset();
+  StuckProbe::released = true;
+  EXPECT_TRUE(test::eventually([] { return StuckProbe::ended.load(); }));
 }
 
 TEST_F(ObserverTest, WatchesServicesWithoutBeingAsked) {
