@@ -97,6 +97,10 @@ phases: {{ baseline: 1500ms, recovery: 2s }}
     const std::lock_guard lock(output);
     std::fprintf(stderr, "run %d (fails %d, slow %d): errors %s, latency %s\n", index, fails, slow,
                  errors.c_str(), latency.c_str());
+    for (const base::Json& each : report->at("predictions")) {
+      if (each.at("name") != "errors" && each.at("name") != "latency") continue;
+      std::fprintf(stderr, "    %s\n", each.at("reason").get<std::string>().c_str());
+    }
   }
 }
 

@@ -52,7 +52,10 @@ SmallSystem::SmallSystem(Behaviour behaviour) {
   write("squall.yaml", fmt::format(R"(system: small
 services:
   users:  {{ external: true, depends_on: [front] }}
-  front:  {{ process: {{ exe: target_front }}, listens: "127.0.0.1:{0}", depends_on: [worker] }}
+  front:
+    process: {{ exe: target_front, argv_contains: "{3}" }}
+    listens: "127.0.0.1:{0}"
+    depends_on: [worker]
   worker:
     process: {{ exe: target_worker, argv_contains: "{1}" }}
     start: ["{2}", --pid-file, "{3}", --tag, "{1}"]
