@@ -370,7 +370,8 @@ constexpr model::ProbeKindDescriptor kHttpProbe = {
     .parameters = kParameters,
     .signals = kSignals,
     .example = R"(reads:
-  http: { url: "http://127.0.0.1:8080/items", rate: 200/s, timeout: 2s, expect: { status: 2xx } })"};
+  http: { url: "http://127.0.0.1:8080/items", rate: 200/s, timeout: 2s, )"
+               R"(expect: { status: 2xx } })"};
 
 base::Result<std::unique_ptr<Probe>> make_http_probe(const model::ProbeSpecification& specification,
                                                      ProbeContext context) {

@@ -167,21 +167,30 @@ std::string_view orchestrator_map() {
   return R"(system: orchestrator
 services:
   users:    { external: true, depends_on: [api] }
-  api:      { process: { exe: orchestrator-api }, start: [./up, api], listens: 127.0.0.1:8080, depends_on: [db, queue], owner: payments, logs: [log/api.log] }
-  worker:   { process: { exe: orchestrator-worker }, members: 3, start: [./up, worker, "{member}"], depends_on: [db, queue] }
-  db:       { kind: postgres, listens: 127.0.0.1:5432, members: { primary: { listens: 127.0.0.1:5432 }, standby: { role: replica, listens: 127.0.0.1:5433 } } }
+  api:      { process: { exe: orchestrator-api }, start: [./up, api], )"
+         R"(listens: 127.0.0.1:8080, depends_on: [db, queue], owner: payments, logs: [log/api.log] }
+  worker:   { process: { exe: orchestrator-worker }, members: 3, start: [./up, worker, )"
+         R"("{member}"], depends_on: [db, queue] }
+  db:       { kind: postgres, listens: 127.0.0.1:5432, )"
+         R"(members: { primary: { listens: 127.0.0.1:5432 }, standby: { role: replica, )"
+         R"(listens: 127.0.0.1:5433 } } }
   queue:    { kind: redis, container: { label: app=queue } }
   mailer:   {}
 probes:
-  reads:  { http: { url: "http://127.0.0.1:8080/workflows/recent", rate: 200/s, timeout: 2s, expect: { status: 2xx } }, from: users, to: api }
-  writes: { http: { method: POST, url: "http://127.0.0.1:8080/workflows", body: { steps: [1, 2], name: x }, rate: 20/s, sequence: "$.client_ref" } }
-  stuck:  { postgres: { dsn_file: db.dsn, query: "select count(*) from tasks where stuck", every: 500ms } }
+  reads:  { http: { url: "http://127.0.0.1:8080/workflows/recent", rate: 200/s, timeout: 2s, )"
+         R"(expect: { status: 2xx } }, from: users, to: api }
+  writes: { http: { method: POST, url: "http://127.0.0.1:8080/workflows", body: { steps: [1, )"
+         R"(2], name: x }, rate: 20/s, sequence: "$.client_ref" } }
+  stuck:  { postgres: { dsn_file: db.dsn, query: "select count(*) from tasks where stuck", )"
+         R"(every: 500ms } }
   errors: { log: { file: log/api.log, contains: ERROR } }
-steady_state: { up: reads.success >= 99%, fast: p99(reads.latency) < 250ms, none-stuck: stuck.value == 0 }
+steady_state: { up: reads.success >= 99%, fast: p99(reads.latency) < 250ms, )"
+         R"(none-stuck: stuck.value == 0 }
 limits: { longest_fault: 5min, processes: 2 }
 environments:
   dev:        { probes: { reads: { http: { rate: 20/s } } } }
-  staging:    { production: true, services: { mailer: null }, steady_state: { fast: p99(reads.latency) < 1s } }
+  staging:    { production: true, services: { mailer: null }, )"
+         R"(steady_state: { fast: p99(reads.latency) < 1s } }
   production: { services: { worker: { members: 12 } } }
 )";
 }

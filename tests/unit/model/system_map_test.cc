@@ -187,7 +187,8 @@ services: { api: {} }
 probes:
   a: { http: { url: http://a, rate: { poisson: 50/s } } }
   b: { http: { url: http://a, rate: { ramp: { from: 0, to: 60/min, over: 1min } } } }
-  c: { http: { url: http://a, rate: { step: [ { rate: 10/s, for: 5s }, { rate: 20/s, for: 5s } ] } } }
+  c: { http: { url: http://a, rate: { step: [ { rate: 10/s, for: 5s }, { rate: 20/s, )"
+                                 R"(for: 5s } ] } } }
 )");
   EXPECT_EQ(map.probe("a")->parameters.json()["rate"],
             base::Json::parse(R"({"shape": "poisson", "rate": 50.0})"));
