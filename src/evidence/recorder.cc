@@ -41,8 +41,9 @@ namespace {
 
 constexpr SeriesId kPerBlock = 1024;
 constexpr std::size_t kBlocks = format::kSeriesLimit / kPerBlock;
-// Buckets whose memory a series keeps between flushes: enough for a stall of some seconds.
-constexpr std::size_t kSpareBuckets = 64;
+// Buckets whose memory a series keeps between flushes: those of an ordinary flush. More would only
+// grow for minutes, as each of them meets its own rare slow request.
+constexpr std::size_t kSpareBuckets = 4;
 
 // The pieces of buckets that one series has gathered since the last flush. Slots behind `used` keep
 // the memory of their histograms.
