@@ -6,6 +6,7 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <utility>
 
 #include "base/frame.h"
 #include "inject/json_fields.h"
@@ -282,9 +283,13 @@ base::Status send_packet(int socket, std::span<const std::byte> packet) {
 
 base::Result<std::vector<std::byte>> receive_packet(int socket) {
   std::vector<std::byte> packet(kPacketLimit);
+  bool reset_seen = false;
   while (true) {
     const ssize_t got = ::recv(socket, packet.data(), packet.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (got < 0 && errno == EINTR) continue;
+    // The peer closed without having read all that we sent. Linux reports that before it hands out
+    // what the peer had said last, and once only.
+    if (got < 0 && errno == ECONNRESET && !std::exchange(reset_seen, true)) continue;
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::vector<std::byte>{};
     if (got <= 0)
       return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};

@@ -1,6 +1,8 @@
 #include <gtest/gtest.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <array>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -103,6 +105,20 @@ TEST(Wire, GarbageWithAGoodChecksumIsRefused) {
       EXPECT_FALSE(decode(packet).ok()) << type << " " << text;
     }
   }
+}
+
+TEST(Wire, LastWordsAreHeardOfAPeerThatClosedWithoutReading) {
+  std::array<int, 2> pair{};
+  ASSERT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()), 0);
+  const base::UniqueFd ours{pair[0]};
+  base::UniqueFd theirs{pair[1]};
+  ASSERT_TRUE(send_packet(theirs.get(), encode(Finished{.leases = 1}).value()).ok());
+  ASSERT_TRUE(send_packet(ours.get(), encode(RenewMessage{}).value()).ok());
+  theirs.reset();
+  const auto last = receive_packet(ours.get());
+  ASSERT_TRUE(last.ok());
+  EXPECT_TRUE(std::holds_alternative<Finished>(decode(*last).value()));
+  EXPECT_EQ(receive_packet(ours.get()).error().code, base::ErrorCode::kUnavailable);
 }
 
 std::vector<host::Member> ten_members() {
