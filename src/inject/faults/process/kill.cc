@@ -161,13 +161,13 @@ class KillFault final : public Fault {
     // A polite signal may still be at work: what ends later must be brought back, too.
     const base::Instant now = base::BootClock::now();
     if (!revert_since_) revert_since_ = now;
-    if (!dying.empty() && now - *revert_since_ < kEndGrace && lost_.size() < targets_.size() &&
-        !recalled_)
+    const bool may_still_end = !recalled_ || signal_ != SIGKILL;
+    if (!dying.empty() && now - *revert_since_ < kEndGrace && may_still_end)
       return Step::wait_for(std::move(dying), *revert_since_ + kEndGrace - now);
     Step begun = revival_.begin(lost_);
     if (!dying.empty())
-      begun.text +=
-          fmt::format("; {} of the targets ignored {} and still run", dying.size(), signal_text());
+      begun.text += fmt::format("; {} of the targets still run: {} did not end them", dying.size(),
+                                signal_text());
     return begun;
   }
 
