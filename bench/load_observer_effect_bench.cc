@@ -4,6 +4,7 @@
 //   load_observer_effect_bench [pairs=20] [seconds=4] [rate=1000]
 
 #include <fmt/format.h>
+#include <sys/resource.h>
 
 #include <cstdlib>
 #include <thread>
@@ -19,6 +20,13 @@
 
 namespace squall::observe {
 namespace {
+
+double processor_seconds() {
+  rusage usage{};
+  getrusage(RUSAGE_SELF, &usage);
+  return static_cast<double>(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+         static_cast<double>(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+}
 
 enum class With { kLoadOnly, kEverything };
 
@@ -52,8 +60,12 @@ struct Bench {
     return parsed;
   }
 
-  // p99 of the answers in milliseconds.
-  double round(With with) const {
+  // p99 of the answers in milliseconds, and processor seconds of this process for each second.
+  struct Figures {
+    double p99_ms = 0;
+    double processors = 0;
+  };
+  Figures round(With with) const {
     const model::SystemMap system = map(with);
     const test::TemporaryDirectory directory;
     auto writer =
@@ -70,17 +82,19 @@ struct Bench {
                                       .seed = 1})
                         .value();
     if (!observer->start().ok()) std::exit(1);
+    const double before = processor_seconds();
     for (int i = 0; i < seconds * 10; ++i) {
       std::this_thread::sleep_for(std::chrono::milliseconds(100));
       static_cast<void>(recorder.flush());
     }
+    const double used = processor_seconds() - before;
     observer->stop();
     static_cast<void>(recorder.flush());
     static_cast<void>(writer->finish());
     const auto record = evidence::Record::read(writer->path()).value();
     evidence::Histogram all;
     for (const auto& bucket : record.find("load")->buckets) all.merge(bucket.service_time);
-    return base::to_seconds(all.quantile(0.99)) * 1e3;
+    return {.p99_ms = base::to_seconds(all.quantile(0.99)) * 1e3, .processors = used / seconds};
   }
 };
 
@@ -90,12 +104,15 @@ int main_of(int pairs, int seconds, int rate) {
   bench_of.seconds = seconds;
   bench_of.round(With::kLoadOnly);  // warm up
   std::vector<double> differences;  // of the logarithms
+  std::vector<double> processors;
   double sum = 0;
   for (int i = 0; i < pairs; ++i) {
     const bool first = i % 2 == 0;
-    const double a = bench_of.round(first ? With::kLoadOnly : With::kEverything);
-    const double b = bench_of.round(first ? With::kEverything : With::kLoadOnly);
-    differences.push_back(std::log(first ? b / a : a / b));
+    auto one = bench_of.round(first ? With::kLoadOnly : With::kEverything);
+    auto other = bench_of.round(first ? With::kEverything : With::kLoadOnly);
+    if (!first) std::swap(one, other);
+    differences.push_back(std::log(other.p99_ms / one.p99_ms));
+    processors.push_back(other.processors - one.processors);
     sum += differences.back();
   }
   const double mean = sum / pairs;

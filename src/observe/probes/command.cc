@@ -6,6 +6,7 @@
 #include <array>
 #include <cstdlib>
 
+#include "base/files.h"
 #include "base/process.h"
 #include "base/text.h"
 #include "observe/common_parameters.h"
@@ -64,7 +65,7 @@ class CommandProbe final : public TickingProbe {
     } else {
       const char* path = std::getenv("PATH");
       for (const std::string& folder : base::split(path == nullptr ? "/usr/bin:/bin" : path, ':')) {
-        if (access((folder + "/" + program).c_str(), X_OK) == 0) return {};
+        if (access(base::join_path(folder, program).c_str(), X_OK) == 0) return {};
       }
     }
     return base::Error{.code = base::ErrorCode::kNotFound,
