@@ -1,11 +1,19 @@
 #include "cli/context.h"
 
+#include <fmt/format.h>
+
 #include <filesystem>
 
 namespace squall::cli {
 
 base::Result<std::string> map_path(const Arguments& arguments, const std::string& near) {
   if (const auto named = arguments.option("--map")) return *named;
+  std::error_code ignored;
+  if (!near.empty() && !std::filesystem::exists(near, ignored)) {
+    return base::Error{.code = base::ErrorCode::kBadFile,
+                       .message = fmt::format("there is no file {}", near),
+                       .hint = "check the path of the experiment"};
+  }
   return engine::find_map(near.empty() ? "." : near);
 }
 

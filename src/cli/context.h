@@ -15,6 +15,8 @@ inline constexpr Option kMapOption{"--map", "FILE",
                                    "System map (default: squall.yaml here or in a folder above)"};
 inline constexpr Option kEnvironmentOption{"--env", "NAME",
                                            "Environment of the map (default: production)"};
+inline constexpr Positional kRunPositional{
+    "RUN", "Run id, part of it, a record file, or `last` (default)", /*required=*/false};
 inline constexpr Option kJsonOption{"--json", {}, "Print JSON"};
 
 // --map, else the map near `near` (an experiment, or empty: the current folder).

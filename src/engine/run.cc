@@ -86,8 +86,21 @@ base::Result<std::unique_ptr<evidence::RecordWriter>> create_record(const RunOpt
       record_size_estimate(options.map.map, options.experiment.experiment));
 }
 
-// Starts the holder and the observer, binds, gathers the situation and asks the checks.
-base::Status preflight(Session& session, const model::Plan& plan, BoundPlan& bound) {
+// Tells the record and whoever watches what the checks said; any that did not pass ends the run.
+void conclude(Session& session, std::string_view document,
+              const std::vector<safety::CheckResult>& results) {
+  session.document(document, safety::to_json(results));
+  session.parts().progress.checked(results);
+  for (const safety::CheckResult& result : results) {
+    const std::string text = fmt::format("{}: {}", safety::to_string(result.answer), result.reason);
+    session.record("check.finished", result.name, text);
+    if (result.answer == safety::Answer::kPass) continue;
+    session.end(model::Outcome::kBlocked, fmt::format("{}: {}", result.name, result.reason));
+  }
+}
+
+// Starts the holder, binds, gathers the situation and asks the checks.
+void preflight(Session& session, const model::Plan& plan, BoundPlan& bound) {
   session.record("run.phase", "preflight", "binding the plan and checking whether it may run");
   bound = bind_plan(plan, session.map(), session.experiment(), host::real_host());
   session.document("binding", model::to_json(bound.binding));
@@ -112,17 +125,7 @@ base::Status preflight(Session& session, const model::Plan& plan, BoundPlan& bou
        record_size_estimate(session.map(), session.experiment()),
        session.parts().inject_state_directory});
   const auto results = safety::run_checks(situation, safety::Stage::kBeforeBaseline);
-  session.document("preflight", safety::to_json(results));
-  for (const safety::CheckResult& result : results) {
-    session.record("check.finished", result.name,
-                   fmt::format("{}: {}", safety::to_string(result.answer), result.reason));
-  }
-  session.parts().progress.checked(results);
-  for (const safety::CheckResult& result : results) {
-    if (result.answer == safety::Answer::kPass) continue;
-    session.end(model::Outcome::kBlocked, fmt::format("{}: {}", result.name, result.reason));
-  }
-  return {};
+  conclude(session, "preflight", results);
 }
 
 std::vector<std::string> signals_without_data(const judge::Judgement& judgement) {
@@ -155,14 +158,7 @@ void baseline(Session& session) {
     });
     if (!undecided) break;
   }
-  session.document("preflight_after_baseline", safety::to_json(results));
-  session.parts().progress.checked(results);
-  for (const safety::CheckResult& result : results) {
-    session.record("check.finished", result.name,
-                   fmt::format("{}: {}", safety::to_string(result.answer), result.reason));
-    if (result.answer == safety::Answer::kPass) continue;
-    session.end(model::Outcome::kBlocked, fmt::format("{}: {}", result.name, result.reason));
-  }
+  conclude(session, "preflight_after_baseline", results);
 }
 
 // Arms each fault at its time; the holder ends each at its deadline. Returns when all were called
@@ -237,7 +233,7 @@ void recovery(Session& session) {
 // Ends the load, reads back the sequence-numbered writes, and says how the run ended.
 void finish(Session& session) {
   session.observer().stop_load();
-  if (session.parts().plan.faults.empty() || !session.faults().empty()) {
+  if (!session.faults().empty()) {
     session.record("run.phase", "read-back", "reading back what was written");
     if (const auto read = session.observer().read_back(); !read.ok()) {
       session.record("note", {}, fmt::format("read-back failed: {}", read.error().to_string()));
@@ -295,7 +291,7 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
 
   // 3. Bind and preflight. Nothing has been touched; the record exists and can be written.
   BoundPlan bound;
-  SQUALL_TRY(preflight(session, plan, bound));
+  preflight(session, plan, bound);
 
   // 4. Baseline. Every check passed; targets are known exactly; the reverts worked in rehearsal.
   if (!session.ending()) {

@@ -91,16 +91,18 @@ void Session::serve_samples() {
   parts_.feed->drain(samples_);
   for (const evidence::LiveSample& sample : samples_) {
     if (monitor_ != nullptr && !ending_) {
-      if (const auto breach = monitor_->add(sample)) {
-        // First the revert, then the words about it.
-        revert_all("abort rule");
-        record("abort.breached", breach->rule, breach->reason);
-        parts_.progress.warn(fmt::format("abort: {} (rule: {})", breach->reason, breach->rule));
-        end(model::Outcome::kAborted, fmt::format("{}: {}", breach->rule, breach->reason));
-      }
+      if (const auto breach = monitor_->add(sample)) on_breach(*breach);
     }
     if (live_view_ != nullptr) live_view_->add(sample);
   }
+}
+
+// First the revert, then the words about it.
+void Session::on_breach(const judge::Breach& breach) {
+  revert_all("abort rule");
+  record("abort.breached", breach.rule, breach.reason);
+  parts_.progress.warn(fmt::format("abort: {} (rule: {})", breach.reason, breach.rule));
+  end(model::Outcome::kAborted, fmt::format("{}: {}", breach.rule, breach.reason));
 }
 
 void Session::serve_time() {
@@ -111,11 +113,7 @@ void Session::serve_time() {
     if (const auto renewed = holder_->renew(); !renewed.ok()) on_holder_gone(renewed.error());
   }
   if (monitor_ != nullptr && !ending_) {
-    if (const auto breach = monitor_->tick(at)) {
-      revert_all("abort rule");
-      record("abort.breached", breach->rule, breach->reason);
-      end(model::Outcome::kAborted, fmt::format("{}: {}", breach->rule, breach->reason));
-    }
+    if (const auto breach = monitor_->tick(at)) on_breach(*breach);
   }
   if (const auto flushed = recorder_.flush(); !flushed.ok() && !ending_) {
     revert_all("record failed");
@@ -287,14 +285,7 @@ void Session::watch_abort_rules() {
   // What baseline(...) came to is read once, when a rule first asks for it.
   std::optional<base::Result<evidence::Record>> record;
   const auto baseline_of = [&](const model::Expression& inner) -> std::optional<double> {
-    if (!record) {
-      (void)recorder_.flush();
-      evidence::ReadOptions options;
-      options.wanted = [this](const evidence::SeriesDeclaration& declaration) {
-        return judge::needs_series(map(), experiment(), declaration);
-      };
-      record = evidence::Record::read(parts_.writer->path(), options);
-    }
+    if (!record) record = read_so_far();
     return record->ok() ? judge::baseline_value(**record, inner) : std::nullopt;
   };
   if (live_view_ != nullptr) live_view_->set_baseline(baseline_of);
@@ -318,13 +309,17 @@ void Session::watch_predictions() {
   for (const evidence::SeriesId series : live_view_->series()) recorder_.watch(series);
 }
 
-judge::Judgement Session::judge_now() {
+base::Result<evidence::Record> Session::read_so_far() {
   (void)recorder_.flush();
   evidence::ReadOptions options;
   options.wanted = [this](const evidence::SeriesDeclaration& declaration) {
     return judge::needs_series(map(), experiment(), declaration);
   };
-  auto record = evidence::Record::read(parts_.writer->path(), options);
+  return evidence::Record::read(parts_.writer->path(), options);
+}
+
+judge::Judgement Session::judge_now() {
+  const auto record = read_so_far();
   if (!record.ok()) {
     judge::Judgement unread;
     unread.outcome_reason = record.error().to_string();

@@ -76,7 +76,6 @@ class Session {
 
   // ---- What happened, told to the record and to whoever watches --------------------------------
   void record(std::string type, std::string subject, std::string text, std::string details = {});
-  void note(std::string_view text) { parts_.progress.step(text); }
   void document(std::string_view name, const base::Json& content);
   void begin_phase(std::string_view phase, base::Duration limit);
 
@@ -120,8 +119,11 @@ class Session {
   void serve_holder();
   void serve_signals();
   void serve_time();
+  void on_breach(const judge::Breach& breach);
   void on_lease_event(const inject::LeaseEvent& event);
   void on_holder_gone(const base::Error& error);
+  // What the judge needs of the record as it stands; a failed flush is told by serve_time().
+  base::Result<evidence::Record> read_so_far();
   FaultProgress* find_fault(base::LeaseId lease);
 
   Parts parts_;

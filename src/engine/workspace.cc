@@ -48,7 +48,7 @@ const model::Vocabulary& vocabulary() {
 
 base::Result<std::string> find_map(const std::string& near) {
   std::error_code ignored;
-  std::filesystem::path folder = std::filesystem::absolute(near, ignored);
+  std::filesystem::path folder = std::filesystem::absolute(near, ignored).lexically_normal();
   if (!std::filesystem::is_directory(folder, ignored)) folder = folder.parent_path();
   for (std::filesystem::path at = folder; !at.empty(); at = at.parent_path()) {
     if (std::filesystem::exists(at / "squall.yaml", ignored)) return (at / "squall.yaml").string();

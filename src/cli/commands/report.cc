@@ -1,5 +1,6 @@
 #include <fmt/format.h>
 
+#include <algorithm>
 #include <array>
 #include <nlohmann/json.hpp>
 
@@ -30,8 +31,8 @@ std::string format_of(const std::string& path) {
   return {};
 }
 
-base::Result<std::string> render(const report::RunView& view, const std::string& format,
-                                 bool strict) {
+// `format` is one of kFormats.
+std::string render(const report::RunView& view, const std::string& format, bool strict) {
   if (format == "html") return report::render_html(view);
   if (format == "markdown") return report::render_markdown(view);
   if (format == "junit") {
@@ -42,11 +43,7 @@ base::Result<std::string> render(const report::RunView& view, const std::string&
     return report::render_json(view).dump(2, ' ', false, base::Json::error_handler_t::replace) +
            "\n";
   }
-  if (format == "terminal") return report::render_terminal(view, {});
-  return base::Error{.code = base::ErrorCode::kUsage,
-                     .message = fmt::format("there is no format `{}`.{}", format,
-                                            base::did_you_mean(format, kFormats)),
-                     .hint = fmt::format("one of {}", base::enumerate(kFormats))};
+  return report::render_terminal(view, {});
 }
 
 base::ExitStatus run(const Arguments& arguments) {
@@ -54,23 +51,27 @@ base::ExitStatus run(const Arguments& arguments) {
   std::string format = arguments.option_or("--format", "");
   if (format.empty() && output) format = format_of(*output);
   if (format.empty()) format = output ? "html" : "markdown";
+  if (std::find(kFormats.begin(), kFormats.end(), format) == kFormats.end()) {
+    return fail(base::Error{.code = base::ErrorCode::kUsage,
+                            .message = fmt::format("there is no format `{}`.{}", format,
+                                                   base::did_you_mean(format, kFormats)),
+                            .hint = fmt::format("one of {}", base::enumerate(kFormats))});
+  }
   auto archived = open_run(arguments, arguments.positional("RUN"));
   if (!archived.ok()) return fail(archived.error());
-  auto text = render(view_of(**archived), format, arguments.flag("--strict"));
-  if (!text.ok()) return fail(text.error());
+  const std::string text = render(view_of(**archived), format, arguments.flag("--strict"));
   if (!output) {
-    print(*text);
+    print(text);
     return base::ExitStatus::kHeld;
   }
-  if (const auto written = base::write_file_atomically(*output, *text); !written.ok()) {
+  if (const auto written = base::write_file_atomically(*output, text); !written.ok()) {
     return fail(written.error());
   }
   print_line(*output);
   return base::ExitStatus::kHeld;
 }
 
-constexpr std::array kPositionals = {
-    Positional{"RUN", "Run id, part of it, a record file, or `last` (default)", false}};
+constexpr std::array kPositionals = {kRunPositional};
 constexpr std::array kOptions = {
     kMapOption, Option{"--format", "NAME", "html, markdown, junit, json or terminal"},
     Option{"--output", "FILE", "Where to write it; its ending chooses the format"},

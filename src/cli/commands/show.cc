@@ -21,8 +21,7 @@ base::ExitStatus run(const Arguments& arguments) {
   return base::ExitStatus::kHeld;
 }
 
-constexpr std::array kPositionals = {
-    Positional{"RUN", "Run id, part of it, a record file, or `last` (default)", false}};
+constexpr std::array kPositionals = {kRunPositional};
 constexpr std::array kOptions = {kMapOption, kJsonOption};
 constexpr std::array<std::string_view, 2> kExamples = {"squall show", "squall show 3f2a --json"};
 
