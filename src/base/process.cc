@@ -86,7 +86,7 @@ SQUALL_CHILD_CODE void reset_signals(ChildPlan& plan) {
     if (syscall(SYS_rt_sigaction, number, nullptr, &plan.action, sizeof(unsigned long)) != 0)
       continue;
     const bool caught = plan.action.handler != 0 && plan.action.handler != 1;  // SIG_DFL, SIG_IGN
-    if (!caught && number != SIGPIPE) continue;
+    if (!caught && number != SIGPIPE && number != SIGXFSZ) continue;
     plan.action.handler = 0;
     plan.action.flags = 0;
     plan.action.restorer = 0;

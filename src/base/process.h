@@ -46,8 +46,8 @@ class ChildProcess {
 };
 
 // kNotFound when the program does not exist; an exec failure is reported here, not by the child.
-// The child has an empty signal mask, default SIGPIPE, and no descriptors but those named. The
-// calling thread is held up until the exec (as with vfork); its memory is not copied.
+// The child has an empty signal mask, default SIGPIPE and SIGXFSZ, and no descriptors but those
+// named. The calling thread is held up until the exec (as with vfork); its memory is not copied.
 Result<ChildProcess> spawn(const SpawnOptions& options);
 
 struct CommandOutput {

@@ -128,19 +128,8 @@ void preflight(Session& session, const model::Plan& plan, BoundPlan& bound) {
   conclude(session, "preflight", results);
 }
 
-std::vector<std::string> signals_without_data(const judge::Judgement& judgement) {
-  std::vector<std::string> missing;
-  for (const judge::PredictionResult& result : judgement.predictions) {
-    if (result.steady_state && result.phase == "baseline" &&
-        result.verdict == model::Verdict::kNoData) {
-      missing.push_back(result.name);
-    }
-  }
-  return missing;
-}
-
-// Observes until the steady state is established, or refuses. A baseline too short to decide is
-// lengthened once, by as much again.
+// Observes until the steady state is established, or refuses. A baseline too short to decide, or in
+// which a slow probe has not answered, is lengthened, to twice its length at most.
 void baseline(Session& session) {
   const base::Duration planned = session.experiment().phases.baseline;
   session.begin_phase("baseline", planned);
@@ -150,13 +139,17 @@ void baseline(Session& session) {
     if (session.wait_until(start + length) == Wake::kEnded) return;
     safety::Situation situation;
     situation.plan = &session.parts().plan;
-    situation.baseline = session.judge_now();
-    situation.signals_without_data = signals_without_data(*situation.baseline);
+    const auto record = session.read_so_far();
+    if (record.ok()) {
+      const judge::Question question{*record, session.map(), session.experiment()};
+      situation.baseline = judge::judge(question);
+      situation.signals_without_data = judge::signals_without_data(question);
+    }
     results = safety::run_checks(situation, safety::Stage::kAfterBaseline);
     const bool undecided = std::any_of(results.begin(), results.end(), [](const auto& result) {
       return result.answer == safety::Answer::kCannotTell;
     });
-    if (!undecided) break;
+    if (!undecided && situation.signals_without_data.empty()) break;
   }
   conclude(session, "preflight_after_baseline", results);
 }
@@ -252,6 +245,16 @@ void close(Session& session) {
                  base::canonical_json(details));
 }
 
+// A record that could not be written to its end knows less of the end than the session does.
+void amend(judge::Judgement& judgement, const Session& session) {
+  const auto failure = session.parts().writer->failure();
+  if (failure.ok()) return;
+  judgement.outcome = model::Outcome::kErrored;
+  judgement.outcome_reason =
+      fmt::format("the record could not be written: {}", failure.error().to_string());
+  judgement.reverts_verified = session.all_reverts_verified();
+}
+
 }  // namespace
 
 base::Result<RunResult> run_experiment(const RunOptions& options, Progress& progress) {
@@ -312,6 +315,7 @@ base::Result<RunResult> run_experiment(const RunOptions& options, Progress& prog
   close(session);
   session.set_holder(nullptr);
   result.judgement = session.judge_now();
+  amend(result.judgement, session);
   session.document("judgement", judge::to_json(result.judgement));
   if (const auto finished = session.parts().writer->finish(); !finished.ok()) {
     result.judgement.notes.push_back(finished.error().to_string());

@@ -279,6 +279,11 @@ bool Session::all_over() const {
                      [](const FaultProgress& fault) { return fault.over(); });
 }
 
+bool Session::all_reverts_verified() const {
+  return std::all_of(faults_.begin(), faults_.end(),
+                     [](const FaultProgress& fault) { return fault.is_gone(); });
+}
+
 void Session::watch_abort_rules() {
   std::vector<model::Prediction> rules = experiment().abort_when;
   rules.insert(rules.end(), map().abort_when.begin(), map().abort_when.end());

@@ -55,6 +55,8 @@ struct FaultProgress {
     return !started || state == inject::LeaseState::kVerified ||
            state == inject::LeaseState::kFailed;
   }
+  // By what the holder said; a fault that failed to arm left nothing.
+  bool is_gone() const { return over() && !still_active; }
 };
 
 class Session {
@@ -93,6 +95,7 @@ class Session {
   const std::vector<FaultProgress>& faults() const { return faults_; }
   bool any_active() const;
   bool all_over() const;
+  bool all_reverts_verified() const;
   // From now on a breach of an abort rule ends the run.
   void watch_abort_rules();
   void unwatch_abort_rules() { monitor_.reset(); }
@@ -111,7 +114,9 @@ class Session {
   void set_holder(std::unique_ptr<inject::HolderClient> holder) { holder_ = std::move(holder); }
   // The display follows the predictions from when the observer has declared its series.
   void watch_predictions();
-  // Judges what the record holds so far.
+  // What the judge needs of the record as it stands; a failed flush is told by serve_time().
+  base::Result<evidence::Record> read_so_far();
+  // Judges it.
   judge::Judgement judge_now();
 
  private:
@@ -122,8 +127,6 @@ class Session {
   void on_breach(const judge::Breach& breach);
   void on_lease_event(const inject::LeaseEvent& event);
   void on_holder_gone(const base::Error& error);
-  // What the judge needs of the record as it stands; a failed flush is told by serve_time().
-  base::Result<evidence::Record> read_so_far();
   FaultProgress* find_fault(base::LeaseId lease);
 
   Parts parts_;

@@ -20,6 +20,7 @@ std::vector<safety::OtherLease> other_leases_of(const std::vector<inject::Active
     other.experiment = lease.experiment;
     other.fault = lease.fault;
     other.targets = lease.targets;
+    other.processes = lease.processes;
     others.push_back(std::move(other));
   }
   return others;

@@ -14,6 +14,10 @@ constexpr std::uint32_t kLowestExponent = 9;    // below 512 ns: the first bucke
 constexpr std::uint32_t kHighestExponent = 42;  // from 2^42 ns = 73 min on: the last bucket
 constexpr std::uint32_t kBuckets = 2 + (kHighestExponent - kLowestExponent) * kSubBuckets;
 
+// What a cleared histogram keeps the memory of: values within a factor of sixteen. More would let
+// every histogram grow to the widest range that it ever met.
+constexpr std::size_t kKeptBuckets = 4 * kSubBuckets;
+
 std::uint32_t index_of(std::uint64_t nanoseconds) {
   if (nanoseconds < (1ull << kLowestExponent)) return 0;
   const std::uint32_t exponent = static_cast<std::uint32_t>(std::bit_width(nanoseconds)) - 1;
@@ -164,7 +168,11 @@ void Histogram::merge(const Histogram& other) {
 
 void Histogram::clear() {
   first_ = 0;
-  counts_.clear();
+  if (counts_.capacity() > kKeptBuckets) {
+    counts_ = {};
+  } else {
+    counts_.clear();
+  }
   packed_.clear();
   count_ = 0;
   minimum_ = maximum_ = base::Duration::zero();

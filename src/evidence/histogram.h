@@ -24,7 +24,7 @@ class Histogram {
   // Negative values count as 0.
   void add(base::Duration value, std::uint64_t count = 1);
   void merge(const Histogram& other);
-  void clear();    // keeps its memory, for refilling without allocation
+  void clear();    // keeps the memory of an ordinary range, to be refilled without allocation
   void compact();  // the smallest form; a later add or merge unfolds it again
 
   std::uint64_t count() const { return count_; }

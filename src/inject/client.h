@@ -121,7 +121,8 @@ struct ActiveLease {
   std::string kind;
   std::string reason;
   std::vector<std::string> targets;
-  std::string owner;  // user name that started it
+  std::vector<base::ProcessIdentity> processes;  // those of the targets that are processes
+  std::string owner;                             // user name that started it
   LeaseState state = LeaseState::kArmed;
   base::Instant ends;  // deadline
   base::ProcessIdentity holder;

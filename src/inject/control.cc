@@ -191,6 +191,7 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
                         .kind = "damaged journal",
                         .reason = content->damage,
                         .targets = {},
+                        .processes = {},
                         .owner = "unknown",
                         .state = LeaseState::kFailed,
                         .ends = {},
@@ -200,7 +201,11 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
     }
     const LeaseRecord& record = *content->lease;
     std::vector<std::string> targets;
-    for (const auto& target : record.binding.targets) targets.push_back(target.description);
+    std::vector<base::ProcessIdentity> processes;
+    for (const auto& target : record.binding.targets) {
+      targets.push_back(target.description);
+      if (target.process.pid != 0) processes.push_back(target.process);
+    }
     leases.push_back({.lease = record.lease,
                       .run = record.run,
                       .experiment = record.experiment,
@@ -208,6 +213,7 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
                       .kind = record.binding.kind,
                       .reason = record.reason,
                       .targets = std::move(targets),
+                      .processes = std::move(processes),
                       .owner = record.owner,
                       .state = content->state,
                       .ends = content->ends,

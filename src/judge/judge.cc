@@ -117,26 +117,46 @@ std::optional<base::Duration> time_to_recover(const RunFacts& facts,
   return *back - revert;
 }
 
+// Every signal that a prediction reads, with an empty field where it speaks of all requests of a
+// probe. What counts writes by their fate is known at the end only and is left out.
+template <typename Visit>
+void visit_signals(const model::Prediction& prediction, const Visit& visit) {
+  model::visit_expressions(prediction, [&](const model::Expression& part) {
+    if (const auto* signal = std::get_if<model::Signal>(&part.node)) {
+      visit(*signal);
+    } else if (const auto* aggregate = std::get_if<model::Aggregate>(&part.node)) {
+      visit(aggregate->signal);
+    } else if (const auto* share = std::get_if<model::Share>(&part.node)) {
+      visit(model::subject_of(*share->condition));
+    } else if (const auto* time = std::get_if<model::TimeTrue>(&part.node)) {
+      visit(model::subject_of(*time->condition));
+    }
+  });
+}
+
 // Whether a prediction reads the gauge or counter `source.field`.
 bool reads_number(const model::Prediction& prediction, std::string_view source,
                   std::string_view field) {
   bool reads = false;
-  const auto is = [&](const model::Signal& signal) {
+  visit_signals(prediction, [&](const model::Signal& signal) {
     // count(log) means the one counter of `log`.
-    return signal.source == source && (signal.field == field || signal.field.empty());
-  };
-  model::visit_expressions(prediction, [&](const model::Expression& part) {
-    if (const auto* signal = std::get_if<model::Signal>(&part.node)) {
-      reads = reads || is(*signal);
-    } else if (const auto* aggregate = std::get_if<model::Aggregate>(&part.node)) {
-      reads = reads || is(aggregate->signal);
-    } else if (const auto* share = std::get_if<model::Share>(&part.node)) {
-      reads = reads || is(model::subject_of(*share->condition));
-    } else if (const auto* time = std::get_if<model::TimeTrue>(&part.node)) {
-      reads = reads || is(model::subject_of(*time->condition));
-    }
+    reads = reads || (signal.source == source && (signal.field == field || signal.field.empty()));
   });
   return reads;
+}
+
+bool has_data(const Evaluator& evaluator, const model::Signal& signal,
+              const evidence::Window& window) {
+  if (const auto* numbers = evaluator.numbers(signal.source, signal.field)) {
+    // A counter that counted nothing has counted.
+    return numbers->declaration.kind == evidence::SeriesKind::kCounter ||
+           !samples_within(*numbers, window).empty();
+  }
+  const auto* requests = evaluator.requests(signal.source, nullptr);
+  if (requests == nullptr) return false;
+  const auto buckets = buckets_within(*requests, window);
+  return std::any_of(buckets.begin(), buckets.end(),
+                     [](const auto& bucket) { return bucket.count() > 0; });
 }
 
 constexpr base::Duration kLongestRun = std::chrono::hours(24 * 90);
@@ -230,6 +250,31 @@ Judgement judge(const Question& question) {
   } catch (const std::exception& error) {
     return unjudged(question, fmt::format("the judge failed: {}", error.what()));
   }
+}
+
+std::vector<std::string> signals_without_data(const Question& question) {
+  const evidence::Timeline timeline = evidence::timeline_of(question.record);
+  const Evaluator evaluator(question.record, timeline);
+  std::vector<std::string> missing;
+  const auto look = [&](const model::Prediction& prediction) {
+    if (!prediction.left || !prediction.right) return;
+    visit_signals(prediction, [&](const model::Signal& signal) {
+      const auto& probes = question.map.probes;
+      const bool probed = std::any_of(probes.begin(), probes.end(), [&](const auto& probe) {
+        return probe.name == signal.source;
+      });
+      if (!probed) return;
+      if (timeline.baseline && has_data(evaluator, signal, *timeline.baseline)) return;
+      std::string name = signal.source;
+      if (!signal.field.empty()) name += "." + signal.field;
+      if (std::find(missing.begin(), missing.end(), name) == missing.end()) {
+        missing.push_back(std::move(name));
+      }
+    });
+  };
+  for (const auto& prediction : question.experiment.hypothesis) look(prediction);
+  for (const auto& prediction : question.map.steady_state) look(prediction);
+  return missing;
 }
 
 std::optional<double> baseline_value(const evidence::Record& record,

@@ -26,6 +26,10 @@ Judgement judge(const Question& question);
 bool needs_series(const model::SystemMap& map, const model::Experiment& experiment,
                   const evidence::SeriesDeclaration& declaration);
 
+// Signals of probes that the hypothesis or the steady state reads and of which the baseline has no
+// sample, each once: "stuck.value". A fault must not begin without them.
+std::vector<std::string> signals_without_data(const Question& question);
+
 // What `inner` of baseline(inner) came to in the baseline of this record, for abort rules and the
 // live display; absent without a baseline or data.
 std::optional<double> baseline_value(const evidence::Record& record,

@@ -84,6 +84,7 @@ bool same_place(const Diagnostic& a, const Diagnostic& b) {
 void Diagnostics::add(Diagnostic diagnostic) {
   if (diagnostic.severity == Severity::kError) has_errors_ = true;
   if (full()) return;
+  diagnostic.width = std::max(diagnostic.width, 1);  // an empty name is a place too
   for (const auto& [file, lines] : sources_) {
     auto line = static_cast<std::size_t>(std::max(diagnostic.location.line, 0));
     if (file != diagnostic.location.file || line < 1 || line > lines.size()) continue;

@@ -4,6 +4,7 @@
 
 #include <fstream>
 
+#include "support/servers.h"
 #include "support/small_system/small_system.h"
 
 namespace squall::end_to_end {
@@ -26,7 +27,14 @@ class BadInput : public testing::Test {
   void expect_run(int status, std::string_view words) {
     expect({"run", "experiment.yaml", "--env", "dev", "--plain"}, status, words);
   }
+  // A probe `rows` of the given kind, beside `reads`.
+  void add_probe(std::string_view probe) {
+    system_.change_map("steady_state:",
+                       "  rows: { " + std::string(probe) + ", to: worker }\nsteady_state:");
+    system_.write_kill_experiment("  answered: rows.success >= 95% during fault");
+  }
   SmallSystem system_;
+  const std::string map_ = system_.contents("squall.yaml");
 };
 
 TEST_F(BadInput, AMisspeltKeyIsNamedWithItsPlaceAndARemedy) {
@@ -66,23 +74,55 @@ TEST_F(BadInput, AYamlBomb) {
 }
 
 TEST_F(BadInput, AServiceThatMatchesNoProcess) {
-  std::ifstream in(system_.path("squall.yaml"));
-  std::string map((std::istreambuf_iterator<char>(in)), {});
-  const std::string selector = "exe: target_worker";
-  map.replace(map.find(selector), selector.size(), "exe: no_such_program");
-  system_.write("squall.yaml", map);
+  system_.change_map("exe: target_worker", "exe: no_such_program");
   system_.write_kill_experiment(kHypothesis);
   expect_run(3, "worker");
 }
 
 TEST_F(BadInput, AnUnreachableProbe) {
-  std::ifstream in(system_.path("squall.yaml"));
-  std::string map((std::istreambuf_iterator<char>(in)), {});
-  const std::string url = "http: { url: \"http://127.0.0.1:" + std::to_string(system_.port());
-  map.replace(map.find(url), url.size(), "http: { url: \"http://127.0.0.1:1");
-  system_.write("squall.yaml", map);
+  system_.change_map("http: { url: \"http://127.0.0.1:" + std::to_string(system_.port()),
+                     "http: { url: \"http://127.0.0.1:1");
   system_.write_kill_experiment(kHypothesis);
   expect_run(3, "reads");
+}
+
+TEST_F(BadInput, ADatabaseThatIsNotReachable) {
+  add_probe(
+      "postgres: { dsn: \"host=127.0.0.1 port=1 dbname=app user=probe\", query: \"select 1\" }");
+  expect_run(3, "rows: ");
+  expect_run(3, "onnection refused");
+}
+
+TEST_F(BadInput, ACacheThatIsNotReachable) {
+  add_probe("redis: { address: \"127.0.0.1:1\", command: [GET, x] }");
+  expect_run(3, "rows: ");
+  expect_run(3, "onnection refused");
+}
+
+TEST_F(BadInput, AServerThatAnswersGarbage) {
+  test::ScriptedServer babbler([](test::ScriptedServer::Connection& connection) {
+    connection.send("\x7f\x01 what you wanted is not here \xff\xfe\r\n\r\n");
+  });
+  const std::string port = std::to_string(babbler.port());
+  for (const std::string& probe :
+       {"redis: { address: \"127.0.0.1:" + port + "\", command: [GET, x], timeout: 1s }",
+        "postgres: { dsn: \"host=127.0.0.1 port=" + port +
+            " dbname=app user=probe\", query: \"select 1\", timeout: 1s }",
+        "http: { url: \"http://127.0.0.1:" + port + "/\", rate: 10/s, timeout: 1s }",
+        "prometheus: { url: \"http://127.0.0.1:" + port + "\", query: \"up\", timeout: 1s }"}) {
+    system_.write("squall.yaml", map_);
+    add_probe(probe);
+    expect_run(3, "rows: ");
+  }
+}
+
+TEST_F(BadInput, AProgramThatPrintsNoNumber) {
+  system_.change_map(
+      "steady_state:",
+      "  rows: { command: { argv: [/bin/echo, garbage], every: 200ms }, to: worker }\n"
+      "steady_state:");
+  system_.write_kill_experiment("  few: rows.value < 5 during fault");
+  expect_run(3, "rows");
 }
 
 TEST_F(BadInput, AnUnknownCommandOrOption) {

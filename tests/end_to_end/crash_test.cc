@@ -4,32 +4,13 @@
 #include <gtest/gtest.h>
 
 #include <csignal>
-#include <fstream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
 #include "base/json.h"
 #include "support/small_system/small_system.h"
 
 namespace squall::end_to_end {
 namespace {
-
-std::string contents(const std::string& path) {
-  std::ifstream file(path);
-  std::stringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-// Waits until the run's log says `words`.
-testing::AssertionResult log_says(const SmallSystem& system, std::string_view words) {
-  if (wait_until(
-          [&] { return contents(system.path("squall.log")).find(words) != std::string::npos; })) {
-    return testing::AssertionSuccess();
-  }
-  return testing::AssertionFailure() << "never said `" << words << "`:\n"
-                                     << contents(system.path("squall.log"));
-}
 
 testing::AssertionResult is_clean(const SmallSystem& system) {
   std::string output;
@@ -52,7 +33,7 @@ TEST_P(Killed, LeavesNothingBehindAndARecordThatCanBeJudged) {
   system.write_pause_experiment("  no-errors: reads.success >= 95% during fault");
   base::ChildProcess engine =
       system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
-  ASSERT_TRUE(log_says(system, GetParam()));
+  ASSERT_TRUE(system.log_says(GetParam())) << system.contents("squall.log");
   ASSERT_TRUE(engine.pidfd().signal(SIGKILL).ok());
   ASSERT_TRUE(engine.wait(std::chrono::seconds(5)).ok());
 
@@ -79,11 +60,11 @@ TEST(Interrupted, TheFirstSignalRevertsAndJudges) {
     system.write_pause_experiment("  no-errors: reads.success >= 95% during fault");
     base::ChildProcess engine =
         system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
-    ASSERT_TRUE(log_says(system, "outage: armed"));
+    ASSERT_TRUE(system.log_says("outage: armed")) << system.contents("squall.log");
     ASSERT_TRUE(engine.pidfd().signal(signal).ok());
     auto status = engine.wait(std::chrono::seconds(30));
-    ASSERT_TRUE(status.ok()) << contents(system.path("squall.log"));
-    EXPECT_EQ(WEXITSTATUS(*status), 7) << contents(system.path("squall.log"));
+    ASSERT_TRUE(status.ok()) << system.contents("squall.log");
+    EXPECT_EQ(WEXITSTATUS(*status), 7) << system.contents("squall.log");
     EXPECT_TRUE(system.worker_is_running());
     EXPECT_TRUE(is_clean(system));
   }
@@ -94,8 +75,8 @@ TEST(Stopped, FromAnotherTerminal) {
   system.write_pause_experiment("  no-errors: reads.success >= 95% during fault");
   base::ChildProcess engine =
       system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
-  ASSERT_TRUE(log_says(system, "outage: armed"));
-  const std::string log = contents(system.path("squall.log"));
+  ASSERT_TRUE(system.log_says("outage: armed")) << system.contents("squall.log");
+  const std::string log = system.contents("squall.log");
   const std::size_t at = log.find("run ");
   const std::string run = log.substr(at + 4, 36);
   const Finished stop = system.squall({"stop", run, "--reason", "a test"});
@@ -103,7 +84,7 @@ TEST(Stopped, FromAnotherTerminal) {
   EXPECT_TRUE(system.worker_is_running());
   auto status = engine.wait(std::chrono::seconds(30));
   ASSERT_TRUE(status.ok());
-  EXPECT_EQ(WEXITSTATUS(*status), 7) << contents(system.path("squall.log"));
+  EXPECT_EQ(WEXITSTATUS(*status), 7) << system.contents("squall.log");
 }
 
 TEST(TwoRuns, OnTheSameTargetTheSecondIsRefused) {
@@ -111,13 +92,13 @@ TEST(TwoRuns, OnTheSameTargetTheSecondIsRefused) {
   system.write_pause_experiment("  no-errors: reads.success >= 95% during fault");
   base::ChildProcess first =
       system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
-  ASSERT_TRUE(log_says(system, "outage: armed"));
+  ASSERT_TRUE(system.log_says("outage: armed")) << system.contents("squall.log");
   const Finished second = system.squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
   EXPECT_EQ(second.exit_status, 3) << second.output << second.error;
   EXPECT_NE(second.error.find("is held by"), std::string::npos) << second.error;
   auto status = first.wait(std::chrono::seconds(60));
   ASSERT_TRUE(status.ok());
-  EXPECT_EQ(WEXITSTATUS(*status), 0) << contents(system.path("squall.log"));
+  EXPECT_EQ(WEXITSTATUS(*status), 0) << system.contents("squall.log");
 }
 
 TEST(TargetGone, BetweenBindAndArmIsAnErrorNotAHeldHypothesis) {
@@ -125,13 +106,13 @@ TEST(TargetGone, BetweenBindAndArmIsAnErrorNotAHeldHypothesis) {
   system.write_pause_experiment("  no-errors: reads.success >= 95% during fault");
   base::ChildProcess engine =
       system.start_squall({"run", "experiment.yaml", "--env", "dev", "--plain"});
-  ASSERT_TRUE(log_says(system, "phase baseline"));
+  ASSERT_TRUE(system.log_says("phase baseline")) << system.contents("squall.log");
   auto worker = base::PidFd::open(system.worker_pid());
   ASSERT_TRUE(worker.ok());
   ASSERT_TRUE(worker->signal(SIGKILL).ok());
   auto status = engine.wait(std::chrono::seconds(60));
   ASSERT_TRUE(status.ok());
-  EXPECT_EQ(WEXITSTATUS(*status), 1) << contents(system.path("squall.log"));
+  EXPECT_EQ(WEXITSTATUS(*status), 1) << system.contents("squall.log");
 }
 
 }  // namespace

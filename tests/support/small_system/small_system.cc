@@ -97,6 +97,18 @@ void SmallSystem::write(std::string_view name, std::string_view text) const {
   std::ofstream(path(name)) << text;
 }
 
+std::string SmallSystem::contents(std::string_view name) const {
+  std::ifstream file(path(name));
+  return std::string(std::istreambuf_iterator<char>(file), {});
+}
+
+void SmallSystem::change_map(std::string_view old_text, std::string_view new_text) const {
+  std::string map = contents("squall.yaml");
+  const std::size_t at = map.find(old_text);
+  SQUALL_CHECK(at != std::string::npos);
+  write("squall.yaml", map.replace(at, old_text.size(), new_text));
+}
+
 pid_t SmallSystem::worker_pid() const {
   pid_t pid = 0;
   std::ifstream(path("worker.pid")) >> pid;
@@ -161,7 +173,12 @@ Finished SmallSystem::squall(std::vector<std::string> arguments, base::Duration 
 
 base::ChildProcess SmallSystem::start_squall(std::vector<std::string> arguments,
                                              const std::string& log_name) const {
-  base::SpawnOptions options = squall_options(std::move(arguments));
+  return start(squall_options(std::move(arguments)), log_name);
+}
+
+base::ChildProcess SmallSystem::start(base::SpawnOptions options,
+                                      const std::string& log_name) const {
+  options.working_directory = folder_;
   const int log = open(path(log_name).c_str(), O_CREAT | O_WRONLY | O_TRUNC | O_CLOEXEC, 0644);
   options.standard_output = log;
   options.standard_error = log;
@@ -169,6 +186,10 @@ base::ChildProcess SmallSystem::start_squall(std::vector<std::string> arguments,
   auto child = base::spawn(options);
   close(log);
   return std::move(child).value();
+}
+
+bool SmallSystem::log_says(std::string_view words) const {
+  return wait_until([&] { return contents("squall.log").find(words) != std::string::npos; });
 }
 
 bool wait_until(const std::function<bool()>& condition, base::Duration limit) {

@@ -34,6 +34,9 @@ class SmallSystem {
   const std::string& folder() const { return folder_; }
   std::string path(std::string_view name) const;
   void write(std::string_view name, std::string_view text) const;
+  std::string contents(std::string_view name) const;
+  // Replaces `old_text`, which must be there, in the system map.
+  void change_map(std::string_view old_text, std::string_view new_text) const;
   int port() const { return port_; }
   pid_t worker_pid() const;  // as in its pid file
   bool worker_is_running() const;
@@ -48,6 +51,10 @@ class SmallSystem {
                   base::Duration limit = std::chrono::seconds(60)) const;
   base::ChildProcess start_squall(std::vector<std::string> arguments,
                                   const std::string& log_name = "squall.log") const;
+  base::ChildProcess start(base::SpawnOptions options,
+                           const std::string& log_name = "squall.log") const;
+  // Waits until the log of start_squall() says `words`.
+  bool log_says(std::string_view words) const;
   base::SpawnOptions squall_options(std::vector<std::string> arguments) const;
 
  private:

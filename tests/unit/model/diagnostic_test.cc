@@ -30,6 +30,13 @@ TEST(Diagnostics, TheCaretCountsCharacters) {
   EXPECT_NE(diagnostics.render().find("    |     ^\n"), std::string::npos) << diagnostics.render();
 }
 
+TEST(Diagnostics, AnEmptyNameHasACaret) {
+  Diagnostics diagnostics;
+  diagnostics.set_source("f", "!\"\": x");
+  diagnostics.error({"f", 1, 1}, "unknown key ``", {}, 0);
+  EXPECT_EQ(diagnostics.all()[0].width, 1);
+}
+
 TEST(Diagnostics, ALongLineIsCutAroundTheMistake) {
   Diagnostics diagnostics;
   diagnostics.set_source("f", std::string(5000, 'a') + "HERE" + std::string(5000, 'b'));

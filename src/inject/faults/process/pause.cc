@@ -28,30 +28,16 @@ namespace {
 using base::Json;
 using model::LifetimeClass;
 using model::ParameterDescriptor;
-using model::ValueType;
 
 constexpr std::string_view kFreezer = "cgroup v2 freezer";
 constexpr std::string_view kStopSignal = "SIGSTOP";
 constexpr std::array<std::string_view, 2> kMechanisms{kFreezer, kStopSignal};
 constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
 constexpr std::array<ParameterDescriptor, 4> kParameters{{
-    {.name = "service",
-     .type = ValueType::kService,
-     .required = true,
-     .summary = "The service of which members are paused."},
-    {.name = "member",
-     .type = ValueType::kMember,
-     .summary = "The member to pause, by name or role; without it, `count` decides."},
-    {.name = "count",
-     .type = ValueType::kInteger,
-     .default_text = "1",
-     .minimum = 1,
-     .maximum = 1000,
-     .summary = "How many members are paused."},
-    {.name = "random",
-     .type = ValueType::kBoolean,
-     .default_text = "true",
-     .summary = "Choose them by the run's seed; `false` takes those that run longest."},
+    service_parameter("The service of which members are paused."),
+    member_parameter("The member to pause, by name or role; without it, `count` decides."),
+    count_parameter("How many members are paused."),
+    kRandomParameter,
 }};
 
 constexpr model::FaultKindDescriptor kDescriptor{

@@ -11,8 +11,32 @@
 #include "inject/client.h"
 #include "inject/programs.h"
 #include "model/plan.h"
+#include "model/vocabulary.h"
 
 namespace squall::inject {
+
+// The parameters by which a fault chooses members; every kind says in words of its own what happens
+// to them.
+constexpr model::ParameterDescriptor service_parameter(std::string_view summary) {
+  return {
+      .name = "service", .type = model::ValueType::kService, .required = true, .summary = summary};
+}
+constexpr model::ParameterDescriptor member_parameter(std::string_view summary) {
+  return {.name = "member", .type = model::ValueType::kMember, .summary = summary};
+}
+constexpr model::ParameterDescriptor count_parameter(std::string_view summary) {
+  return {.name = "count",
+          .type = model::ValueType::kInteger,
+          .default_text = "1",
+          .minimum = 1,
+          .maximum = 1000,
+          .summary = summary};
+}
+inline constexpr model::ParameterDescriptor kRandomParameter{
+    .name = "random",
+    .type = model::ValueType::kBoolean,
+    .default_text = "true",
+    .summary = "Choose them by the run's seed; `false` takes those that run longest."};
 
 struct ChosenMembers {
   const model::Service* service = nullptr;
