@@ -39,6 +39,8 @@ base::ExitStatus run(const Arguments& arguments) {
 
   auto archived = engine::open_archived(result->record_path);
   if (!archived.ok()) return fail(archived.error());
+  // The same, unless the record could not be written to its end.
+  (*archived)->judgement = result->judgement;
   if (arguments.flag("--json")) {
     print_json(report::render_json(view_of(**archived)));
   } else {
