@@ -228,7 +228,7 @@ void add_plan(Markup& out, const Contents& contents) {
   add_fact(out, "Plan hash", contents.header().plan_hash.substr(0, 16));
   out.close();
   if (!plan->abort_when.empty()) {
-    out.element("h4", "Aborts when");
+    out.element("h3", "Aborts when");
     out.open("ul");
     for (const std::string& rule : plan->abort_when) {
       out.open("li");
@@ -238,7 +238,7 @@ void add_plan(Markup& out, const Contents& contents) {
     out.close();
   }
   if (!plan->warnings.empty()) {
-    out.element("h4", "Advice");
+    out.element("h3", "Advice");
     out.open("ul");
     for (const std::string& warning : plan->warnings) out.element("li", warning);
     out.close();

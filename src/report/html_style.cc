@@ -36,8 +36,8 @@ footer{padding-bottom:2rem;color:var(--soft);font-size:.875rem}
 h1{margin:.35rem 0 .25rem;font-size:1.85rem;line-height:1.2;letter-spacing:-.01em;
 overflow-wrap:anywhere}
 h2{margin:2.25rem 0 .75rem;font-size:1.3rem}
-h3{margin:0;font-size:1.08rem;overflow-wrap:anywhere}
-h4{margin:1rem 0 .25rem;font-size:.95rem}
+h3{margin:1rem 0 .25rem;font-size:1.08rem;overflow-wrap:anywhere}
+.card h3{margin:0}
 p{margin:.4rem 0}
 .kicker{margin:0;color:var(--soft);font-size:.875rem}
 .lead{font-size:1.08rem;max-width:48rem}

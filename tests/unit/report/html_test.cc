@@ -51,6 +51,18 @@ TEST(Html, TellsWhatAReaderComesFor) {
   EXPECT_EQ(count(page, "role=\"img\""), 7u);
 }
 
+// Somebody who listens to the page moves through it by its headings.
+TEST(Html, NoHeadingSkipsALevel) {
+  const std::string page = render_html(test::synthetic_run().view());
+  const std::regex heading("<h([1-6])");
+  char level = '0';
+  for (std::sregex_iterator at(page.begin(), page.end(), heading), end; at != end; ++at) {
+    const char next = (*at)[1].str()[0];
+    EXPECT_LE(next, level + 1) << page.substr(static_cast<std::size_t>(at->position()), 60);
+    level = next;
+  }
+}
+
 TEST(Html, LoadsNothingAndRunsNothing) {
   const std::string page = render_html(test::synthetic_run().view());
   EXPECT_NE(page.find("default-src &#39;none&#39;"), std::string::npos);
