@@ -47,7 +47,7 @@ double one_round(const end_to_end::SmallSystem& system) {
   options.experiment = "abort-latency";
   options.system_directory = system.folder();
   options.state_directory = system.path("state");
-  options.holder_argv = {SQUALL_PROGRAM, "holder"};
+  options.keeper_argv = {SQUALL_PROGRAM, "keeper"};
   auto holder = inject::HolderClient::start(options);
   if (!holder.ok()) {
     std::fprintf(stderr, "%s\n", holder.error().to_string().c_str());

@@ -27,6 +27,7 @@ constexpr base::Duration kRevertLimit = std::chrono::seconds(120);
 
 // A system that looks well right after the revert may not stay so; nobody is told before this.
 constexpr base::Duration kShortestRecovery = std::chrono::seconds(5);
+constexpr int kAgreeingLooks = 3;  // a second apart
 
 base::Json environment_document(const model::Plan& plan, const model::Binding& binding) {
   return {{"environment", plan.environment},
@@ -206,19 +207,24 @@ bool recovery_decided(const judge::Judgement& judgement, const model::Experiment
 }
 
 // Observes until the steady state is back and every prediction about the recovery is decided, at
-// most for the recovery limit. A run that somebody stopped does not wait.
+// most for the recovery limit. A run that somebody stopped does not wait. One look is not enough:
+// who stops at the first moment at which an interval clears its threshold stops by luck.
 void recovery(Session& session) {
   const base::Duration limit = session.experiment().phases.recovery;
   session.begin_phase("recovery", limit);
   const base::Instant start = session.now();
   const bool watch = !session.ending() || session.ending()->outcome == model::Outcome::kAborted;
   base::Instant next_look = start + kShortestRecovery;
+  int looks = 0;
   const base::Instant end = watch ? start + limit : start;
   while (session.now() < end) {
     const Wake wake = session.wait_until(std::min(next_look, end));
     if (wake == Wake::kEnded) break;
     next_look = session.now() + std::chrono::seconds(1);
-    if (session.all_over() && recovery_decided(session.judge_now(), session.experiment())) break;
+    const bool decided =
+        session.all_over() && recovery_decided(session.judge_now(), session.experiment());
+    looks = decided ? looks + 1 : 0;
+    if (looks == kAgreeingLooks) break;
   }
   session.wait_until(session.now() + kRevertLimit, [&] { return session.all_over(); });
 }

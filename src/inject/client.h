@@ -52,7 +52,7 @@ struct HolderOptions {
   std::string system_directory;  // folder of the map: start argv run there
   base::Duration renewal_limit = std::chrono::seconds(3);  // no renewal for this long: revert
   std::string state_directory;           // where journal and lease files lie; empty: the default
-  std::vector<std::string> holder_argv;  // empty: our own executable with `holder`; for tests
+  std::vector<std::string> keeper_argv;  // empty: our own executable with `keeper`; for tests
 };
 
 // Somebody other than the engine ended the run: `squall stop`, or a signal to the holder. All
@@ -65,8 +65,8 @@ struct StopNotice {
 
 class HolderClient {
  public:
-  // Starts a holder as a child of this process from the same binary (`squall holder`). kPermission
-  // when we are not root, with the hint.
+  // Starts a keeper as a child of this process from the same binary, which starts the holder.
+  // kPermission when we are not root, with the hint.
   static base::Result<std::unique_ptr<HolderClient>> start(const HolderOptions& options);
   // Ends the holder in order; all leases are reverted first.
   virtual ~HolderClient() = default;
@@ -84,8 +84,9 @@ class HolderClient {
   virtual base::Status revert_all(std::string_view cause) = 0;
   // Non-blocking; empty when nothing waits. kUnavailable when the holder died.
   //
-  // When the holder dies with faults active, a second one is started that undoes them from the
-  // journal; its events (cause "holder gone") come here too, and kUnavailable only after them.
+  // When the holder dies with faults active, the keeper starts a second one that undoes them from
+  // the journal; its events (cause "holder gone") come here too, and kUnavailable only after them.
+  // When both died, a second keeper is started for that.
   virtual base::Result<std::vector<LeaseEvent>> take_events() = 0;
   // Known after take_events().
   virtual std::optional<StopNotice> stop_notice() const = 0;
@@ -153,8 +154,8 @@ base::Status engage_kill_switch(std::string_view who, std::string_view why,
                                 const std::string& state_directory = {});
 base::Status release_kill_switch(const std::string& state_directory = {});
 
-// Entry of the holder process (`squall holder`, hidden): serves on descriptor 3 until told to end
-// or the engine dies. Returns the exit status.
+// Entry of the holder process (`squall holder`, hidden), which the keeper starts: serves the engine
+// on descriptor 3 until told to end, or until engine or keeper die. Returns the exit status.
 int holder_main();
 
 // Mechanisms tried on this host, for `squall doctor`.

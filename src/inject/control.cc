@@ -84,6 +84,16 @@ int leases_of(const StateDirectory& directory, const std::string& run) {
 base::Result<std::vector<std::string>> replay_all(const StateDirectory& directory,
                                                   const std::string& run);
 
+// Its keeper may be undoing them as well: who holds a journal undoes it, the other one waits.
+bool wait_until_undone(const StateDirectory& directory, const std::string& run) {
+  const base::Instant deadline = base::BootClock::now() + kAnswerLimit;
+  while (leases_of(directory, run) > 0) {
+    if (base::BootClock::now() >= deadline) return false;
+    ::poll(nullptr, 0, 10);
+  }
+  return true;
+}
+
 // The holder hangs: kill it, wait until it is dead, undo its faults from the journal.
 base::Result<int> kill_and_replay(const StateDirectory& directory, const RunFile& run) {
   const int leases = leases_of(directory, run.run);
@@ -101,7 +111,10 @@ base::Result<int> kill_and_replay(const StateDirectory& directory, const RunFile
     }
   }
   SQUALL_ASSIGN(const auto lines, replay_all(directory, run.run));
-  return leases;
+  if (wait_until_undone(directory, run.run)) return leases;
+  return base::Error{.code = base::ErrorCode::kRevertNotVerified,
+                     .message = fmt::format("run {} has faults that are not undone yet", run.run),
+                     .hint = "see `squall status`, then run `squall cleanup`"};
 }
 
 base::Result<int> stop_one(const StateDirectory& directory, const RunFile& run,

@@ -26,6 +26,7 @@ namespace {
 
 constexpr int kControlDescriptor = 3;
 constexpr int kEngineDescriptor = 4;
+constexpr int kLinkDescriptor = 5;
 constexpr int kGreetingLimitMilliseconds = 5000;
 constexpr base::Duration kLongestLease = std::chrono::hours(24);
 // A revert that keeps failing is left to the journal when the holder ends.
@@ -42,22 +43,23 @@ sigset_t handled_signals() {
   return set;
 }
 
-base::Result<Hello> receive_greeting(int control) {
-  pollfd request{.fd = control, .events = POLLIN, .revents = 0};
+base::Result<Hello> receive_greeting(int link) {
+  pollfd request{.fd = link, .events = POLLIN, .revents = 0};
   while (::poll(&request, 1, kGreetingLimitMilliseconds) < 0 && errno == EINTR) {
   }
-  SQUALL_ASSIGN(const auto packet, receive_packet(control));
+  SQUALL_ASSIGN(const auto packet, receive_packet(link));
   SQUALL_ASSIGN(Message message, decode(packet));
   if (auto* hello = std::get_if<Hello>(&message)) return std::move(*hello);
-  return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the engine did not greet"};
+  return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the keeper did not greet"};
 }
 
 }  // namespace
 
-Holder::Holder(base::UniqueFd control, base::UniqueFd engine, Hello hello,
+Holder::Holder(base::UniqueFd control, base::UniqueFd engine, base::UniqueFd link, Hello hello,
                std::unique_ptr<Programs> programs)
     : control_(std::move(control)),
       engine_(std::move(engine)),
+      link_(std::move(link)),
       hello_(std::move(hello)),
       directory_(hello_.options.state_directory),
       programs_(std::move(programs)),
@@ -124,6 +126,7 @@ int Holder::run() {
   say_ready();
   std::vector<std::string> left;
   if (hello_.mode == Hello::Mode::kReplay) replay();
+  tell_keeper(LinkWord::kAlive);
   while (!finished()) poll_once();
   for (const auto& lease : leases_) {
     if (!lease->over()) left.push_back(describe_lease(lease->record(), lease->trouble()));
@@ -165,6 +168,7 @@ std::vector<int> Holder::wait_for_events() {
   };
   watch(control_.get(), unsent_.empty() ? POLLIN : POLLIN | POLLOUT);
   watch(engine_.get());
+  watch(link_.get());
   watch(signals_.get());
   watch(timer_.get());
   watch(stop_socket_.get());
@@ -211,6 +215,7 @@ void Holder::handle_ready(const std::vector<int>& ready) {
     engine_.reset();
     end("engine gone");
   }
+  if (is_ready(link_)) take_link();
   if (is_ready(control_)) {
     flush();
     take_control();
@@ -239,6 +244,25 @@ void Holder::take_control() {
     last_renewal_ = base::BootClock::now();
     take_message(std::move(*message));
   }
+}
+
+// The keeper asks whether we are alive. Without it nobody would undo what we leave: we end.
+void Holder::take_link() {
+  while (link_) {
+    const auto word = receive_word(link_.get());
+    if (!word.ok()) {
+      link_.reset();
+      return end("keeper gone");
+    }
+    if (!*word) return;
+    tell_keeper(LinkWord::kAlive);
+  }
+}
+
+void Holder::tell_keeper(LinkWord word) {
+  if (!link_) return;
+  // That it is gone shows when the link is read.
+  if (const auto told = send_word(link_.get(), word); !told.ok()) return;
 }
 
 void Holder::take_message(Message message) {
@@ -392,7 +416,9 @@ void Holder::rehearse(const RehearseMessage& message) {
                 *kind,
                 std::nullopt,
                 {.host = host::real_host(), .programs = *programs_, .tell = [](const auto&) {}}};
+  tell_keeper(LinkWord::kBusy);
   answer(kind->rehearse(message.binding, scratch));
+  tell_keeper(LinkWord::kAlive);
   last_renewal_ = base::BootClock::now();
 }
 
@@ -433,21 +459,23 @@ int holder_main() {
   ::setsid();  // fails when we lead a session already: that is what we want
   ::umask(022);
   if (::chdir("/") != 0) return 1;
-  if (::fcntl(kControlDescriptor, F_SETFD, FD_CLOEXEC) != 0 ||
-      ::fcntl(kEngineDescriptor, F_SETFD, FD_CLOEXEC) != 0) {
-    base::log_error("`squall holder` is started by `squall run`, not by hand");
+  for (const int descriptor : {kControlDescriptor, kEngineDescriptor, kLinkDescriptor}) {
+    if (::fcntl(descriptor, F_SETFD, FD_CLOEXEC) == 0) continue;
+    base::log_error("`squall holder` is started by the keeper of `squall run`, not by hand");
     return 2;
   }
   base::UniqueFd control{kControlDescriptor};
   base::UniqueFd engine{kEngineDescriptor};
+  base::UniqueFd link{kLinkDescriptor};
   auto programs = fork_starter();
   if (!programs.ok()) {
     base::log_error("the holder cannot start", {{"error", programs.error().to_string()}});
     return 1;
   }
-  auto hello = receive_greeting(control.get());
+  auto hello = receive_greeting(link.get());
   if (!hello.ok()) return 1;
-  Holder holder{std::move(control), std::move(engine), std::move(*hello), std::move(*programs)};
+  Holder holder{std::move(control), std::move(engine), std::move(link), std::move(*hello),
+                std::move(*programs)};
   return holder.run();
 }
 

@@ -1,6 +1,7 @@
 #pragma once
 // The holder: one process a run, one thread, that installs and holds faults and takes them away
-// when it is asked, when their time is over, and when the engine dies, hangs or is silent. It never
+// when it is asked, when their time is over, when the engine dies, hangs or is silent, and when the
+// keeper dies. It never
 // forks while it holds faults, and never waits for anything but its poll loop.
 
 #include <deque>
@@ -10,6 +11,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "inject/keeper.h"
 #include "inject/lease.h"
 #include "inject/registry.h"
 #include "inject/replay.h"
@@ -20,8 +22,8 @@ namespace squall::inject {
 
 class Holder {
  public:
-  // `engine` is a pidfd: readable when the engine is gone; -1 when that could not be had.
-  Holder(base::UniqueFd control, base::UniqueFd engine, Hello hello,
+  // `engine` is a pidfd, readable when the engine is gone; `link` leads to the keeper.
+  Holder(base::UniqueFd control, base::UniqueFd engine, base::UniqueFd link, Hello hello,
          std::unique_ptr<Programs> programs);
   ~Holder();
   Holder(const Holder&) = delete;
@@ -39,6 +41,8 @@ class Holder {
   void handle_ready(const std::vector<int>& ready);
 
   void take_control();
+  void take_link();
+  void tell_keeper(LinkWord word);
   void take_message(Message message);
   void take_signal();
   void take_stop_client();
@@ -61,6 +65,7 @@ class Holder {
 
   base::UniqueFd control_;
   base::UniqueFd engine_;
+  base::UniqueFd link_;
   base::UniqueFd signals_;
   base::UniqueFd timer_;
   base::UniqueFd stop_socket_;

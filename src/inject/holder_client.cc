@@ -3,7 +3,7 @@
 #include <pwd.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
@@ -24,6 +24,7 @@ constexpr base::Duration kReadyLimit = std::chrono::seconds(10);
 constexpr base::Duration kRehearsalLimit = std::chrono::seconds(15);
 // Longer than any revert may take: `restore: await` waits for a replacement.
 constexpr base::Duration kEndLimit = std::chrono::minutes(10);
+constexpr int kRestartLimit = 3;
 
 std::string owner_name() {
   if (const char* sudo = std::getenv("SUDO_USER"); sudo != nullptr && *sudo != '\0') return sudo;
@@ -42,38 +43,35 @@ base::Error holder_died() {
                      .hint = "run `squall cleanup`, then `squall status`"};
 }
 
-// A started holder process and our end of its socket.
-struct Connection {
+// A keeper that we started, and our end of the socket to it.
+struct PrivateKeeper {
   base::ChildProcess child;
   base::UniqueFd socket;
 };
 
-base::Result<Connection> connect_holder(const HolderOptions& options, Hello::Mode mode) {
+base::Result<PrivateKeeper> start_keeper(const HolderOptions& options, Hello::Mode mode) {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return base::system_error("create a socket pair", errno);
-  Connection connection;
-  connection.socket.reset(pair[0]);
+  PrivateKeeper keeper;
+  keeper.socket.reset(pair[0]);
   const base::UniqueFd theirs{pair[1]};
-  // Opened here, where it cannot name anybody else but us.
-  const base::UniqueFd self{static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0))};
-  if (!self) return base::system_error("open a pidfd of ourselves", errno);
   base::SpawnOptions spawn;
-  spawn.argv = options.holder_argv;
+  spawn.argv = options.keeper_argv;
   if (spawn.argv.empty()) {
     SQUALL_ASSIGN(const std::string executable, base::own_executable());
-    spawn.argv = {executable, "holder"};
+    spawn.argv = {executable, "keeper"};
   }
   spawn.standard_error = STDERR_FILENO;
-  spawn.pass = {{theirs.get(), 3}, {self.get(), 4}};
+  spawn.pass = {{theirs.get(), 3}};
   spawn.new_session = true;
-  SQUALL_ASSIGN(connection.child, base::spawn(spawn));
+  SQUALL_ASSIGN(keeper.child, base::spawn(spawn));
   SQUALL_ASSIGN(const auto engine, base::identify_process(::getpid()));
   SQUALL_ASSIGN(
       const auto hello,
       encode(Hello{.mode = mode, .options = options, .owner = owner_name(), .engine = engine}));
-  SQUALL_TRY(send_packet(connection.socket.get(), hello));
-  return connection;
+  SQUALL_TRY(send_packet(keeper.socket.get(), hello));
+  return keeper;
 }
 
 class Client final : public HolderClient {
@@ -83,11 +81,11 @@ class Client final : public HolderClient {
   Client& operator=(const Client&) = delete;
 
   ~Client() override {
-    if (connection_.socket && !finished_) {
+    if (holder_socket_ && !finished_) {
       if (replaying_ || send(EndMessage{}).ok()) wait_until_finished();
     }
-    connection_.socket.reset();
-    if (connection_.child.pidfd().valid()) wait_for_exit();
+    holder_socket_.reset();
+    dismiss_keeper();
   }
 
   base::Status open() {
@@ -166,10 +164,8 @@ class Client final : public HolderClient {
 
  private:
   base::Status attach(Hello::Mode mode) {
-    SQUALL_ASSIGN(connection_, connect_holder(options_, mode));
-    replaying_ = mode == Hello::Mode::kReplay;
-    SQUALL_TRY(watch(connection_.socket.get()));
-    return watch(connection_.child.pidfd().get());
+    SQUALL_ASSIGN(keeper_, start_keeper(options_, mode));
+    return watch(keeper_.socket.get());
   }
 
   base::Status watch(int descriptor) const {
@@ -179,9 +175,9 @@ class Client final : public HolderClient {
   }
 
   base::Status send(const Message& message) {
-    if (!connection_.socket || replaying_) return holder_died();
+    if (!holder_socket_ || replaying_) return holder_died();
     SQUALL_ASSIGN(const auto packet, encode(message));
-    return send_packet(connection_.socket.get(), packet);
+    return send_packet(holder_socket_.get(), packet);
   }
 
   // A holder that died has nothing to renew or to revert: that is being done already, and
@@ -202,17 +198,58 @@ class Client final : public HolderClient {
                                               stop_notice_->cause, stop_notice_->who)};
   }
 
-  // Takes all that waits, and notices the holder's death.
+  // Takes all that waits, and notices who has died.
   base::Status pump() {
-    while (connection_.socket) {
-      auto packet = receive_packet(connection_.socket.get());
+    if (keeper_.socket) SQUALL_TRY(pump_keeper());
+    while (holder_socket_) {
+      auto packet = receive_packet(holder_socket_.get());
       if (packet.ok() && packet->empty()) break;
-      if (!packet.ok()) return lost();
+      if (!packet.ok()) {
+        holder_gone();
+        break;
+      }
       SQUALL_ASSIGN(Message message, decode(*packet));
       take(std::move(message));
     }
-    // A dead process whose socket somebody else keeps open (a tracer).
-    if (connection_.socket && connection_.child.pidfd().ended()) return lost();
+    return {};
+  }
+
+  // The keeper says that it has started a holder, or why it could not.
+  base::Status pump_keeper() {
+    while (keeper_.socket) {
+      base::UniqueFd came;
+      auto packet = receive_packet(keeper_.socket.get(), &came);
+      if (packet.ok() && packet->empty()) break;
+      if (!packet.ok()) {
+        keeper_gone();
+        break;
+      }
+      SQUALL_ASSIGN(Message message, decode(*packet));
+      if (std::holds_alternative<Ready>(message)) {
+        SQUALL_TRY(meet_holder(std::move(came)));
+      } else {
+        take(std::move(message));
+      }
+    }
+    return {};
+  }
+
+  base::Status meet_holder(base::UniqueFd socket) {
+    SQUALL_TRY(drain_dead_holder());
+    replaying_ = std::exchange(attached_, true);
+    holder_socket_ = std::move(socket);
+    return watch(holder_socket_.get());
+  }
+
+  // What a holder said before it died comes before what its successor says.
+  base::Status drain_dead_holder() {
+    while (holder_socket_) {
+      auto packet = receive_packet(holder_socket_.get());
+      if (!packet.ok() || packet->empty()) break;
+      SQUALL_ASSIGN(Message message, decode(*packet));
+      take(std::move(message));
+    }
+    holder_socket_.reset();
     return {};
   }
 
@@ -239,24 +276,46 @@ class Client final : public HolderClient {
     }
   }
 
-  // The holder's end of the socket is closed. If it did not say that it was finished, it died, and
-  // a second one undoes what it held; if that one dies too, `squall cleanup` is left.
-  base::Status lost() {
-    connection_.socket.reset();
-    wait_for_exit();
-    if (said_finished_ || replaying_ || !ready_) {
-      if (!said_finished_ && ready_)
-        left_.push_back(
-            "the holder and the process that was to undo its faults both died: run "
-            "`squall cleanup`");
+  // The holder's end of its socket is closed. If it did not say that it was finished it died, and
+  // the keeper starts another one that undoes what it held.
+  void holder_gone() {
+    holder_socket_.reset();
+    if (said_finished_ || !ready_) {
       finished_ = true;
-      return {};
+    } else if (!keeper_.socket) {
+      start_again();
     }
-    if (auto attached = attach(Hello::Mode::kReplay); !attached.ok()) {
+  }
+
+  // Killed alone, it leaves a holder that reverts by itself and says so. Without a holder its
+  // faults are ours to see to.
+  void keeper_gone() {
+    dismiss_keeper();
+    if (finished_ || holder_socket_) return;
+    if (said_finished_ || !ready_) {
       finished_ = true;
-      left_.push_back(attached.error().to_string() + ": run `squall cleanup`");
+    } else {
+      start_again();
     }
-    return {};
+  }
+
+  // Keeper and holder both died: another keeper undoes what they left.
+  void start_again() {
+    if (++restarts_ <= kRestartLimit) {
+      const auto attached = attach(Hello::Mode::kReplay);
+      if (attached.ok()) {
+        replaying_ = true;
+        return;
+      }
+      left_.push_back(attached.error().to_string());
+    }
+    give_up();
+  }
+
+  void give_up() {
+    finished_ = true;
+    left_.push_back(
+        "the holder and every process that was to undo its faults died: run `squall cleanup`");
   }
 
   base::Status wait(base::Instant deadline, std::string_view what) const {
@@ -280,15 +339,21 @@ class Client final : public HolderClient {
     }
   }
 
-  void wait_for_exit() {
-    if (auto status = connection_.child.wait(std::chrono::seconds(15)); status.ok()) return;
-    if (auto sent = connection_.child.pidfd().signal(SIGKILL); !sent.ok()) return;
-    if (auto status = connection_.child.wait(std::chrono::seconds(1)); status.ok()) return;
+  // Without us it ends as soon as its holder has. True when it ended by itself.
+  bool dismiss_keeper() {
+    keeper_.socket.reset();
+    if (!keeper_.child.pidfd().valid()) return true;
+    auto status = keeper_.child.wait(std::chrono::seconds(15));
+    if (!status.ok() && keeper_.child.pidfd().signal(SIGKILL).ok())
+      status = keeper_.child.wait(std::chrono::seconds(1));
+    keeper_ = {};
+    return status.ok() && WIFEXITED(*status);
   }
 
   HolderOptions options_;
   base::UniqueFd epoll_;
-  Connection connection_;
+  PrivateKeeper keeper_;
+  base::UniqueFd holder_socket_;
   std::vector<LeaseEvent> events_;
   std::optional<StopNotice> stop_notice_;
   std::optional<RehearsedMessage> rehearsed_;
@@ -298,8 +363,10 @@ class Client final : public HolderClient {
   base::PidFd holder_;
   std::optional<base::Instant> unanswered_since_;  // the first renewal without any word after it
   std::uint64_t last_rehearsal_ = 0;
+  int restarts_ = 0;
   bool ready_ = false;
-  bool replaying_ = false;
+  bool attached_ = false;   // to a first holder
+  bool replaying_ = false;  // the first holder died; what is left is being undone
   bool said_finished_ = false;
   bool finished_ = false;
   bool stop_told_ = false;

@@ -1,5 +1,5 @@
 #pragma once
-// What engine and holder say to one another over their SOCK_SEQPACKET pair: one frame a packet,
+// What engine, keeper and holder say to one another over SOCK_SEQPACKET: one frame a packet,
 // payload JSON. The same codec speaks on a run's stop socket.
 
 #include <cstdint>
@@ -9,12 +9,13 @@
 #include <variant>
 #include <vector>
 
+#include "base/fd.h"
 #include "base/result.h"
 #include "inject/client.h"
 
 namespace squall::inject {
 
-// ---- engine to holder ----
+// ---- engine to keeper, and on to the holder ----
 struct Hello {
   enum class Mode { kHold, kReplay };  // kReplay: undo what the dead holder of this run left
   Mode mode = Mode::kHold;
@@ -22,6 +23,7 @@ struct Hello {
   std::string owner;
   base::ProcessIdentity engine;
 };
+// ---- engine to holder ----
 struct ArmMessage {
   base::LeaseId lease;
   LeaseRequest request;
@@ -37,6 +39,8 @@ struct RehearseMessage {
 };
 struct EndMessage {};
 // ---- holder to engine ----
+// Also the keeper's word that it has started a holder, which carries the socket to it. A second one
+// means that the first holder died and this one undoes its faults.
 struct Ready {
   base::ProcessIdentity holder;
 };
@@ -69,9 +73,12 @@ base::Result<std::vector<std::byte>> encode(const Message& message);
 base::Result<Message> decode(std::span<const std::byte> packet);
 
 // Non-blocking. kExhausted when the peer's buffer is full, kUnavailable when it is gone.
-base::Status send_packet(int socket, std::span<const std::byte> packet);
-// Empty when nothing waits; kUnavailable when the peer is gone.
-base::Result<std::vector<std::byte>> receive_packet(int socket);
+// `descriptor`, when it is not -1, goes with it.
+base::Status send_packet(int socket, std::span<const std::byte> packet, int descriptor = -1);
+// Empty when nothing waits; kUnavailable when the peer is gone. A descriptor that came with it is
+// put into `descriptor`, or closed when that is null.
+base::Result<std::vector<std::byte>> receive_packet(int socket,
+                                                    base::UniqueFd* descriptor = nullptr);
 
 std::optional<LeaseState> lease_state_from(std::string_view text);
 std::optional<base::LeaseId> lease_id_from(std::string_view text);

@@ -11,11 +11,11 @@ base::ExitStatus run(const Arguments& /*arguments*/) {
 
 }  // namespace
 
-// Started by the engine, never by people: the process that installs and holds the faults of a run.
+// Started by the keeper, never by people: the process that installs and holds the faults of a run.
 const Command kHolderCommand{
     .name = "holder",
     .group = "Internal",
-    .summary = "Hold the faults of a run (started by `squall run`)",
+    .summary = "Hold the faults of a run (started by its keeper)",
     .details = {},
     .positionals = {},
     .options = {},

@@ -25,5 +25,6 @@ extern const Command kImportCommand;
 extern const Command kCompletionCommand;
 extern const Command kVersionCommand;
 extern const Command kHolderCommand;
+extern const Command kKeeperCommand;
 
 }  // namespace squall::cli

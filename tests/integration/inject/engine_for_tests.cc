@@ -26,7 +26,7 @@ int main(int argc, char** argv) {
   options.run = "engine-for-tests";
   options.experiment = "test";
   options.state_directory = argv[2];
-  options.holder_argv = {argv[1], "holder"};
+  options.keeper_argv = {argv[1], "keeper", argv[1], "holder"};
   auto client = inject::HolderClient::start(options);
   if (!client.ok()) return 3;
   const auto lease =

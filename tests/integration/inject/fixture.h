@@ -129,7 +129,8 @@ class InjectTest : public ::testing::Test {
     options.reason = "a test of the holder";
     options.system_directory = folder_;
     options.state_directory = state_;
-    options.holder_argv = {program("holder_for_tests"), "holder"};
+    options.keeper_argv = {program("holder_for_tests"), "keeper", program("holder_for_tests"),
+                           "holder"};
     return options;
   }
 

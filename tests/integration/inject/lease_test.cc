@@ -36,6 +36,13 @@ class Leases : public InjectTest {
     return runs.empty() ? base::ProcessIdentity{} : runs[0].holder;
   }
 
+  static pid_t parent_of(pid_t pid) {
+    for (const auto& entry : *read_process_table()) {
+      if (entry.identity.pid == pid) return entry.parent;
+    }
+    return 0;
+  }
+
   base::ChildProcess start_engine(const std::string& seconds) {
     const std::string file = folder_ + "/binding.json";
     EXPECT_TRUE(base::write_file_atomically(file, model::to_json(pause_).dump()).ok());
@@ -124,14 +131,79 @@ TEST_F(Leases, AStoppedHolderIsKilledAndReplayed) {
   EXPECT_FALSE(stopped(victim_));
 }
 
-TEST_F(Leases, EngineAndHolderKilledTogetherLeaveItToCleanup) {
+// The promise of section "Who may be killed" of docs/safety-of-injection.md, sentence by sentence:
+// any one of engine, keeper and holder, and any two of them.
+class WhoMayBeKilled : public Leases, public testing::WithParamInterface<const char*> {};
+
+TEST_P(WhoMayBeKilled, ThePauseEnds) {
+  const std::string who = GetParam();
   auto engine = start_engine("60");
   wait_until([&] { return stopped(victim_); }, "the pause");
   const auto held = base::PidFd::open(holder());
-  ASSERT_TRUE(held.ok());
-  ASSERT_TRUE(engine.pidfd().signal(SIGSTOP).ok());  // so that it cannot start a second holder
-  ASSERT_TRUE(held->signal(SIGKILL).ok());
+  const auto kept = base::PidFd::open(parent_of(holder().pid));
+  ASSERT_TRUE(held.ok() && kept.ok());
+  // Stopped first, so that they die in the same moment and none acts on another's death.
+  std::vector<const base::PidFd*> dying;
+  if (who.find("engine") != std::string::npos) dying.push_back(&engine.pidfd());
+  if (who.find("keeper") != std::string::npos) dying.push_back(&*kept);
+  if (who.find("holder") != std::string::npos) dying.push_back(&*held);
+  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGSTOP).ok());
+  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGKILL).ok());
+  const base::Instant killed = base::BootClock::now();
+  wait_until_runs(victim_);
+  RecordProperty("milliseconds", std::to_string((base::BootClock::now() - killed) / 1ms));
+  wait_until([&] { return active_leases(state_)->empty(); }, "the end of the lease");
+  if (!engine.pidfd().ended()) {
+    EXPECT_TRUE(engine.pidfd().signal(SIGTERM).ok());
+  }
+  ASSERT_TRUE(engine.wait(10s).ok());
+  wait_until([&] { return run_files(StateDirectory{state_}).empty(); }, "the holder's end");
+  wait_until([&] { return kept->ended(); }, "the keeper's end");
+}
+
+INSTANTIATE_TEST_SUITE_P(OneOrTwo, WhoMayBeKilled,
+                         testing::Values("engine", "keeper", "holder", "engine and keeper",
+                                         "engine and holder", "keeper and holder"));
+
+TEST_F(Leases, AStoppedHolderOfADeadEngineIsKilledByTheKeeper) {
+  auto engine = start_engine("60");
+  wait_until([&] { return stopped(victim_); }, "the pause");
+  ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGSTOP).ok());
   ASSERT_TRUE(engine.pidfd().signal(SIGKILL).ok());
+  ASSERT_TRUE(engine.wait(10s).ok());
+  wait_until_runs(victim_);
+  wait_until([&] { return run_files(StateDirectory{state_}).empty(); }, "the replay's end");
+}
+
+TEST_F(Leases, AStoppedKeeperChangesNothing) {
+  pause_victim();
+  const auto kept = base::PidFd::open(parent_of(holder().pid));
+  ASSERT_TRUE(kept.ok());
+  ASSERT_TRUE(kept->signal(SIGSTOP).ok());
+  ASSERT_TRUE(client_->revert_all("asked").ok());
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+  ASSERT_TRUE(kept->signal(SIGCONT).ok());
+  client_.reset();
+}
+
+TEST_F(Leases, ASignalToTheKeeperEndsItsRuns) {
+  pause_victim();
+  ASSERT_TRUE(base::PidFd::open(parent_of(holder().pid))->signal(SIGTERM).ok());
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "signal");
+  wait_for(LeaseState::kVerified);
+  EXPECT_FALSE(stopped(victim_));
+}
+
+TEST_F(Leases, AllThreeKilledLeaveItToCleanup) {
+  auto engine = start_engine("60");
+  wait_until([&] { return stopped(victim_); }, "the pause");
+  const auto held = base::PidFd::open(holder());
+  const auto kept = base::PidFd::open(parent_of(holder().pid));
+  ASSERT_TRUE(held.ok() && kept.ok());
+  const std::array dying{&engine.pidfd(), &*kept, &*held};
+  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGSTOP).ok());
+  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGKILL).ok());
   ASSERT_TRUE(engine.wait(10s).ok());
   wait_until([&] { return held->ended(); }, "the holder's death");
   const auto active = active_leases(state_);
@@ -274,7 +346,7 @@ TEST_F(Leases, ADescriptorOfTheHolderLivesInNoOtherProcess) {
     ++sockets;
     EXPECT_EQ(pids.size(), 1u) << socket;
   }
-  EXPECT_GE(sockets, 3);  // engine, starter, stop
+  EXPECT_GE(sockets, 4);  // engine, keeper, starter, stop
 }
 
 TEST_F(Leases, NobodyAimsAtSquallItself) {
@@ -300,14 +372,16 @@ TEST_F(Leases, WithoutRootTheCapabilityIsNamed) {
   EXPECT_NE(refused.error().hint.find("sudo"), std::string::npos);
 }
 
-// Kills the holder at its Nth system call of a whole lease, for many N. The replay by the client is
-// killed at the same point, so that `cleanup` has the last word.
+// Kills the holder at its Nth system call of a whole lease, for many N. Each replay that the keeper
+// starts is killed at the same point, so that `cleanup` has the last word.
 class CrashSweep : public Leases {
  protected:
   // True when the holder came to the end of the lease before its Nth call.
   bool run_lease(const model::FaultBinding& binding, int call) {
     auto traced = options("run-" + std::to_string(call));
-    traced.holder_argv = {"/usr/bin/strace",
+    traced.keeper_argv = {program("holder_for_tests"),
+                          "keeper",
+                          "/usr/bin/strace",
                           "-D",
                           "-o",
                           "/dev/null",
@@ -343,7 +417,9 @@ class CrashSweep : public Leases {
     if (::access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
     int completed = 0;
     int points = 0;
-    for (int call = 3; completed < 3 && call < 2000; call += step, ++points) {
+    // How many calls a lease takes depends on how many processes there are to look through: the
+    // stride grows, so that the number of points stays within some dozens.
+    for (int call = 3; completed < 3 && call < 4000; call += std::max(step, call / 12), ++points) {
       SCOPED_TRACE("killed at system call " + std::to_string(call));
       if (run_lease(bind_now(), call)) ++completed;
       const auto cleaned = cleanup(state_);

@@ -1,0 +1,322 @@
+#include "inject/keeper.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timerfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <csignal>
+
+#include "base/check.h"
+#include "base/log.h"
+#include "base/process.h"
+
+namespace squall::inject {
+
+namespace {
+
+constexpr int kEngineDescriptor = 3;
+// What a holder finds open: its engine, a pidfd of it, and the link to us.
+constexpr int kHolderControl = 3;
+constexpr int kHolderEngine = 4;
+constexpr int kHolderLink = 5;
+// A rehearsal takes at most 15 s, and taking up a dead holder's journals a few.
+constexpr auto kBusyLimit = std::chrono::seconds(30);
+constexpr int kReplayLimit = 2;
+
+// Heartbeats are counted without the time that the machine was suspended: nobody answers then.
+using Heartbeat = std::chrono::steady_clock;  // CLOCK_MONOTONIC, as the timer
+
+base::Result<std::pair<base::UniqueFd, base::UniqueFd>> socket_pair() {
+  std::array<int, 2> pair{};
+  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
+    return base::system_error("create a socket pair", errno);
+  return std::pair{base::UniqueFd{pair[0]}, base::UniqueFd{pair[1]}};
+}
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77  // <asm-generic/socket.h> since Linux 6.5
+#endif
+
+// The process that connected, by what the kernel says and not by what it says itself.
+base::Result<base::UniqueFd> peer_process(int socket, const base::ProcessIdentity& claimed) {
+  int fd = -1;
+  socklen_t size = sizeof fd;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0) return base::UniqueFd{fd};
+  ucred peer{};
+  size = sizeof peer;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return base::system_error("ask who connected", errno);
+  // Before Linux 6.5 a number is all there is; with its start time it names one process.
+  if (peer.pid != claimed.pid)
+    return base::Error{.code = base::ErrorCode::kPermission,
+                       .message = "the engine says that it is another process than it is"};
+  SQUALL_TRY(base::PidFd::open(claimed));
+  base::UniqueFd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0))};
+  if (!pidfd) return base::system_error("open a pidfd of the engine", errno);
+  return pidfd;
+}
+
+}  // namespace
+
+base::Status send_word(int link, LinkWord word) {
+  const auto byte = static_cast<std::byte>(word);
+  return send_packet(link, {&byte, 1});
+}
+
+base::Result<std::optional<LinkWord>> receive_word(int link) {
+  SQUALL_ASSIGN(const auto packet, receive_packet(link));
+  if (packet.empty()) return std::optional<LinkWord>{};
+  return std::optional{static_cast<LinkWord>(packet.front())};
+}
+
+// One engine's run: who asked, who holds.
+struct Keeper::Run {
+  base::UniqueFd engine;  // closed once the engine is gone
+  base::UniqueFd engine_process;
+  std::optional<Hello> hello;
+  std::optional<base::ChildProcess> holder;
+  base::UniqueFd link;
+  std::optional<Heartbeat::time_point> unanswered_since;
+  Heartbeat::time_point next_question;
+  bool busy = false;
+  int replays = 0;
+
+  bool over() const { return !holder && (hello || !engine); }
+  Heartbeat::duration patience() const {
+    return busy ? Heartbeat::duration(kBusyLimit) : hello->options.renewal_limit;
+  }
+  // Four questions within the shortest patience, so that silence is noticed in time.
+  Heartbeat::duration interval() const {
+    return std::max<Heartbeat::duration>(hello->options.renewal_limit / 4,
+                                         std::chrono::milliseconds(1));
+  }
+};
+
+Keeper::Keeper(std::vector<std::string> holder_argv) : holder_argv_(std::move(holder_argv)) {}
+Keeper::~Keeper() = default;
+
+void Keeper::adopt(base::UniqueFd engine) {
+  runs_.push_back(std::make_unique<Run>());
+  runs_.back()->engine = std::move(engine);
+}
+
+base::Status Keeper::prepare() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int number : {SIGHUP, SIGTERM, SIGINT}) sigaddset(&set, number);
+  ::sigprocmask(SIG_BLOCK, &set, nullptr);
+  signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return base::system_error("create a signalfd", errno);
+  timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
+  if (!timer_) return base::system_error("create a timer", errno);
+  return {};
+}
+
+int Keeper::run() {
+  if (const auto prepared = prepare(); !prepared.ok()) {
+    base::log_error("the keeper cannot start", {{"error", prepared.error().to_string()}});
+    return 1;
+  }
+  while (!runs_.empty()) {
+    const std::vector<int> ready = wait_for_events();
+    if (std::binary_search(ready.begin(), ready.end(), signals_.get())) take_signals();
+    for (const auto& run : runs_) serve(*run, ready);
+    std::erase_if(runs_, [](const auto& run) { return run->over(); });
+  }
+  return exit_status_;
+}
+
+std::vector<int> Keeper::wait_for_events() const {
+  set_timer();
+  std::vector<pollfd> requests;
+  const auto watch = [&](int fd) {
+    if (fd >= 0) requests.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+  };
+  watch(signals_.get());
+  watch(timer_.get());
+  for (const auto& run : runs_) {
+    watch(run->engine.get());
+    watch(run->link.get());
+    if (run->holder) watch(run->holder->pidfd().get());
+  }
+  std::vector<int> ready;
+  if (::poll(requests.data(), requests.size(), -1) < 0) {
+    SQUALL_CHECK(errno == EINTR);
+    return ready;
+  }
+  for (const pollfd& request : requests) {
+    if (request.revents != 0) ready.push_back(request.fd);
+  }
+  std::sort(ready.begin(), ready.end());
+  return ready;
+}
+
+void Keeper::set_timer() const {
+  auto next = Heartbeat::time_point::max();
+  for (const auto& run : runs_) {
+    if (run->holder && run->link) next = std::min(next, run->next_question);
+  }
+  itimerspec setting{};
+  if (next != Heartbeat::time_point::max()) {
+    // Zero would disarm it; a moment in the past rings at once.
+    const std::int64_t at = std::max<std::int64_t>(1, next.time_since_epoch().count());
+    setting.it_value = {.tv_sec = at / 1'000'000'000, .tv_nsec = at % 1'000'000'000};
+  }
+  SQUALL_CHECK(::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &setting, nullptr) == 0);
+}
+
+// Whoever ends the keeper ends the runs: each holder reverts and ends in order.
+void Keeper::take_signals() {
+  signalfd_siginfo info{};
+  while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    for (const auto& run : runs_) {
+      if (!run->holder) {
+        run->engine.reset();
+      } else if (const auto sent = run->holder->pidfd().signal(SIGTERM); !sent.ok()) {
+        base::log_info("a holder has ended already", {{"run", run->hello->options.run}});
+      }
+    }
+  }
+}
+
+void Keeper::serve(Run& run, const std::vector<int>& ready) {
+  const auto is_ready = [&](int fd) {
+    return fd >= 0 && std::binary_search(ready.begin(), ready.end(), fd);
+  };
+  if (is_ready(run.engine.get())) take_engine(run);
+  if (is_ready(run.link.get())) take_link(run);
+  if (run.holder && run.holder->pidfd().ended()) return holder_ended(run);
+  watch_heartbeat(run);
+}
+
+void Keeper::take_engine(Run& run) {
+  const auto packet = receive_packet(run.engine.get());
+  if (packet.ok() && packet->empty()) return;
+  auto message = packet.ok() ? decode(*packet) : base::Result<Message>{packet.error()};
+  auto* hello = message.ok() ? std::get_if<Hello>(&*message) : nullptr;
+  // Gone, or it says what we do not know. Its holder sees to the faults.
+  if (hello == nullptr || run.hello) return run.engine.reset();
+  run.hello = std::move(*hello);
+  start_holder(run, run.hello->mode);
+}
+
+void Keeper::take_link(Run& run) {
+  while (run.link) {
+    const auto word = receive_word(run.link.get());
+    if (!word.ok()) return run.link.reset();
+    if (!*word) return;
+    run.unanswered_since.reset();
+    run.busy = **word == LinkWord::kBusy;
+  }
+}
+
+void Keeper::watch_heartbeat(Run& run) {
+  const auto now = Heartbeat::now();
+  if (!run.holder || !run.link || now < run.next_question) return;
+  // Its answers may wait unread when it was us who slept.
+  take_link(run);
+  if (!run.link) return;
+  if (run.unanswered_since && now - *run.unanswered_since > run.patience()) {
+    base::log_error("a holder does not answer and is killed", {{"run", run.hello->options.run}});
+    if (const auto killed = run.holder->pidfd().signal(SIGKILL); !killed.ok()) return;
+    return run.link.reset();
+  }
+  run.next_question = now + run.interval();
+  if (const auto asked = send_word(run.link.get(), LinkWord::kAlive); !asked.ok()) return;
+  if (!run.unanswered_since) run.unanswered_since = now;
+}
+
+// A holder that ends in order has undone everything or said what is left. One that was killed has
+// not: its journal says what to undo.
+void Keeper::holder_ended(Run& run) {
+  const auto status = run.holder->wait(std::chrono::seconds(1));
+  run.holder.reset();
+  run.link.reset();
+  run.unanswered_since.reset();
+  run.busy = false;
+  const bool in_order = status.ok() && WIFEXITED(*status);
+  if (in_order) {
+    exit_status_ = std::max(exit_status_, WEXITSTATUS(*status));
+    return run.engine.reset();
+  }
+  if (++run.replays <= kReplayLimit) return start_holder(run, Hello::Mode::kReplay);
+  base::log_error("every process that was to undo the faults of a run died; `squall cleanup`",
+                  {{"run", run.hello->options.run}});
+  exit_status_ = 8;
+  run.engine.reset();
+}
+
+void Keeper::start_holder(Run& run, Hello::Mode mode) {
+  const auto started = try_to_start_holder(run, mode);
+  if (started.ok()) return;
+  base::log_error("a holder could not be started", {{"error", started.error().to_string()}});
+  exit_status_ = mode == Hello::Mode::kReplay ? 8 : std::max(exit_status_, 1);
+  const auto packet = encode(RehearsedMessage{.id = 0, .text = {}, .error = started.error()});
+  if (packet.ok() && run.engine) (void)send_packet(run.engine.get(), *packet);
+  run.engine.reset();
+}
+
+base::Status Keeper::try_to_start_holder(Run& run, Hello::Mode mode) {
+  if (!run.engine_process) {
+    SQUALL_ASSIGN(run.engine_process, peer_process(run.engine.get(), run.hello->engine));
+  }
+  SQUALL_ASSIGN(auto control, socket_pair());
+  SQUALL_ASSIGN(auto link, socket_pair());
+  base::SpawnOptions spawn;
+  spawn.argv = holder_argv_;
+  spawn.standard_error = STDERR_FILENO;
+  spawn.pass = {{control.second.get(), kHolderControl},
+                {run.engine_process.get(), kHolderEngine},
+                {link.second.get(), kHolderLink}};
+  spawn.new_session = true;
+  Hello hello = *run.hello;
+  hello.mode = mode;
+  SQUALL_ASSIGN(const auto greeting, encode(hello));
+  SQUALL_ASSIGN(base::ChildProcess holder, base::spawn(spawn));
+  run.holder = std::move(holder);
+  run.link = std::move(link.first);
+  run.busy = true;  // until its first word
+  run.unanswered_since = Heartbeat::now();
+  run.next_question = *run.unanswered_since + run.interval();
+  SQUALL_TRY(send_packet(run.link.get(), greeting));
+  SQUALL_ASSIGN(const auto ready, encode(Ready{.holder = run.holder->pidfd().identity()}));
+  if (!run.engine) return {};
+  // An engine that is gone has nobody to talk to; the holder knows that by itself.
+  if (const auto told = send_packet(run.engine.get(), ready, control.first.get()); !told.ok())
+    run.engine.reset();
+  return {};
+}
+
+int keeper_main(std::vector<std::string> holder_argv) {
+  ::signal(SIGPIPE, SIG_IGN);
+  ::prctl(PR_SET_PDEATHSIG, 0);  // we must outlive the engine to undo its faults
+  ::prctl(PR_SET_NAME, "squall-keeper");
+  ::setsid();  // fails when we lead a session already: that is what we want
+  ::umask(022);
+  if (::chdir("/") != 0) return 1;
+  if (::fcntl(kEngineDescriptor, F_SETFD, FD_CLOEXEC) != 0) {
+    base::log_error("`squall keeper` is started by `squall run`, not by hand");
+    return 2;
+  }
+  if (holder_argv.empty()) {
+    auto executable = base::own_executable();
+    if (!executable.ok()) return 1;
+    holder_argv = {std::move(*executable), "holder"};
+  }
+  Keeper keeper(std::move(holder_argv));
+  keeper.adopt(base::UniqueFd{kEngineDescriptor});
+  return keeper.run();
+}
+
+}  // namespace squall::inject

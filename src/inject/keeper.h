@@ -1,0 +1,62 @@
+#pragma once
+// The keeper: one process that starts a holder for each run, watches it, and undoes its faults from
+// the revert journal when it dies or hangs. It holds no fault itself and touches no target, so that
+// it survives whatever a fault does to its holder. See docs/safety-of-injection.md for who may die.
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/clock.h"
+#include "base/fd.h"
+#include "inject/wire.h"
+
+namespace squall::inject {
+
+class Keeper {
+ public:
+  // `holder_argv` starts a holder: our own executable with `holder`.
+  explicit Keeper(std::vector<std::string> holder_argv);
+  ~Keeper();
+  Keeper(const Keeper&) = delete;
+  Keeper& operator=(const Keeper&) = delete;
+
+  // Serves an engine that has connected: its greeting says what it wants.
+  void adopt(base::UniqueFd engine);
+  // Until the last run is over. Returns the exit status: 0, or 8 when something was not undone.
+  int run();
+
+ private:
+  struct Run;
+
+  base::Status prepare();
+  std::vector<int> wait_for_events() const;
+  void set_timer() const;
+  void take_signals();
+  void serve(Run& run, const std::vector<int>& ready);
+  void take_engine(Run& run);
+  void take_link(Run& run);
+  void watch_heartbeat(Run& run);
+  void holder_ended(Run& run);
+  void start_holder(Run& run, Hello::Mode mode);
+  base::Status try_to_start_holder(Run& run, Hello::Mode mode);
+
+  std::vector<std::string> holder_argv_;
+  std::vector<std::unique_ptr<Run>> runs_;
+  base::UniqueFd signals_;
+  base::UniqueFd timer_;
+  int exit_status_ = 0;
+};
+
+// One byte over the link between keeper and holder. The keeper asks, the holder answers; a holder
+// that is about to do what takes long says so first.
+enum class LinkWord : char { kAlive = 'a', kBusy = 'b' };
+base::Status send_word(int link, LinkWord word);
+// Absent when nothing waits; kUnavailable when the other end is gone.
+base::Result<std::optional<LinkWord>> receive_word(int link);
+
+// Entry of the keeper process (`squall keeper`, hidden): serves the engine on descriptor 3 until
+// its run is over. `holder_argv` empty: our own executable. Returns the exit status.
+int keeper_main(std::vector<std::string> holder_argv = {});
+
+}  // namespace squall::inject
