@@ -16,6 +16,7 @@
 #include "base/files.h"
 #include "inject/client.h"
 #include "inject/json_fields.h"
+#include "inject/poll_loop.h"
 #include "inject/registry.h"
 #include "inject/replay.h"
 #include "inject/wire.h"
@@ -133,23 +134,16 @@ base::Result<int> stop_one(const StateDirectory& directory, const RunFile& run,
 }
 
 void poll_leases(const std::vector<std::unique_ptr<Lease>>& leases, Programs& programs) {
-  std::vector<pollfd> requests{{.fd = programs.fd(), .events = POLLIN, .revents = 0}};
+  PollSet events;
+  events.watch(programs.fd());
   base::Instant due = base::Instant::max();
   for (const auto& lease : leases) {
     due = std::min(due, lease->due());
-    for (const int fd : lease->descriptors())
-      requests.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+    for (const int fd : lease->descriptors()) events.watch(fd);
   }
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(due - base::BootClock::now());
-  const int timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1000));
-  std::vector<int> ready;
-  if (::poll(requests.data(), requests.size(), timeout) > 0) {
-    for (const pollfd& request : requests) {
-      if (request.revents != 0) ready.push_back(request.fd);
-    }
-  }
-  std::sort(ready.begin(), ready.end());
-  for (const auto& lease : leases) lease->advance(ready);
+  events.wait(static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 1000)));
+  for (const auto& lease : leases) lease->advance(events.ready());
 }
 
 bool hopeless(const Lease& lease) {

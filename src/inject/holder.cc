@@ -7,7 +7,6 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/timerfd.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -34,15 +33,6 @@ constexpr base::Duration kGiveUpAfter = std::chrono::seconds(10);
 constexpr std::size_t kUnsentLimit = 4096;
 constexpr std::size_t kStopClientLimit = 16;
 
-sigset_t handled_signals() {
-  sigset_t set;
-  sigemptyset(&set);
-  sigaddset(&set, SIGHUP);
-  sigaddset(&set, SIGTERM);
-  sigaddset(&set, SIGINT);
-  return set;
-}
-
 base::Result<Hello> receive_greeting(int link) {
   pollfd request{.fd = link, .events = POLLIN, .revents = 0};
   while (::poll(&request, 1, kGreetingLimitMilliseconds) < 0 && errno == EINTR) {
@@ -68,12 +58,8 @@ Holder::Holder(base::UniqueFd control, base::UniqueFd engine, base::UniqueFd lin
 Holder::~Holder() = default;
 
 base::Status Holder::prepare() {
-  const sigset_t set = handled_signals();
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return base::system_error("create a signalfd", errno);
-  timer_.reset(::timerfd_create(CLOCK_BOOTTIME, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer_) return base::system_error("create a timer", errno);
+  SQUALL_ASSIGN(signals_, open_termination_signals());
+  SQUALL_ASSIGN(timer_, open_timer(CLOCK_BOOTTIME));
   SQUALL_TRY(check_run_id(hello_.options.run));
   SQUALL_TRY(directory_.create());
   if (hello_.mode == Hello::Mode::kReplay) return {};
@@ -127,7 +113,7 @@ int Holder::run() {
   std::vector<std::string> left;
   if (hello_.mode == Hello::Mode::kReplay) replay();
   tell_keeper(LinkWord::kAlive);
-  while (!finished()) poll_once();
+  while (!finished()) handle(wait_for_events());
   for (const auto& lease : leases_) {
     if (!lease->over()) left.push_back(describe_lease(lease->record(), lease->trouble()));
   }
@@ -157,76 +143,44 @@ bool Holder::finished() const {
   });
 }
 
-void Holder::poll_once() {
-  handle_ready(wait_for_events());
-}
-
-std::vector<int> Holder::wait_for_events() {
-  std::vector<pollfd> requests;
-  const auto watch = [&](int fd, short events = POLLIN) {
-    if (fd >= 0) requests.push_back({.fd = fd, .events = events, .revents = 0});
-  };
-  watch(control_.get(), unsent_.empty() ? POLLIN : POLLIN | POLLOUT);
-  watch(engine_.get());
-  watch(link_.get());
-  watch(signals_.get());
-  watch(timer_.get());
-  watch(stop_socket_.get());
-  for (const auto& client : stop_clients_) watch(client.get());
+PollSet Holder::wait_for_events() {
+  PollSet events;
+  events.watch(control_.get(), unsent_.empty() ? POLLIN : POLLIN | POLLOUT);
+  events.watch(engine_.get());
+  events.watch(link_.get());
+  events.watch(signals_.get());
+  events.watch(timer_.get());
+  events.watch(stop_socket_.get());
+  for (const auto& client : stop_clients_) events.watch(client.get());
   base::Instant due = base::Instant::max();
   for (const auto& lease : leases_) {
     due = std::min(due, lease->due());
     if (!lease->reverting()) due = std::min(due, last_renewal_ + hello_.options.renewal_limit);
-    for (const int fd : lease->descriptors()) watch(fd);
+    for (const int fd : lease->descriptors()) events.watch(fd);
   }
-  set_timer(due);
-  std::vector<int> ready;
-  if (::poll(requests.data(), requests.size(), -1) < 0) {
-    SQUALL_CHECK(errno == EINTR);
-    return ready;
-  }
-  for (const pollfd& request : requests) {
-    if (request.revents != 0) ready.push_back(request.fd);
-  }
-  std::sort(ready.begin(), ready.end());
-  return ready;
+  set_timer(timer_, base::to_nanoseconds(due));
+  events.wait();
+  return events;
 }
 
-void Holder::set_timer(base::Instant due) {
-  itimerspec setting{};
-  if (due != base::Instant::max()) {
-    // Zero would disarm it; a moment in the past rings at once.
-    const std::int64_t at = std::max<std::int64_t>(1, base::to_nanoseconds(due));
-    setting.it_value = {.tv_sec = at / 1'000'000'000, .tv_nsec = at % 1'000'000'000};
-  }
-  SQUALL_CHECK(::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &setting, nullptr) == 0);
-}
-
-void Holder::handle_ready(const std::vector<int>& ready) {
-  const auto is_ready = [&](const base::UniqueFd& fd) {
-    return fd.valid() && std::binary_search(ready.begin(), ready.end(), fd.get());
-  };
-  if (is_ready(timer_)) {
-    std::uint64_t rings = 0;
-    if (::read(timer_.get(), &rings, sizeof rings) < 0) rings = 0;
-  }
+void Holder::handle(const PollSet& events) {
   // First what asks for a revert.
-  if (is_ready(engine_)) {
+  if (events.is_ready(engine_.get())) {
     engine_.reset();
     end("engine gone");
   }
-  if (is_ready(link_)) take_link();
-  if (is_ready(control_)) {
+  if (events.is_ready(link_.get())) take_link();
+  if (events.is_ready(control_.get())) {
     flush();
     take_control();
   }
-  if (is_ready(signals_)) take_signal();
+  if (events.is_ready(signals_.get())) take_signal();
   for (std::size_t i = stop_clients_.size(); i-- > 0;) {
-    if (is_ready(stop_clients_[i])) take_stop_request(static_cast<int>(i));
+    if (events.is_ready(stop_clients_[i].get())) take_stop_request(static_cast<int>(i));
   }
-  if (is_ready(stop_socket_)) take_stop_client();
+  if (events.is_ready(stop_socket_.get())) take_stop_client();
   check_heartbeat();
-  for (const auto& lease : leases_) lease->advance(ready);
+  for (const auto& lease : leases_) lease->advance(events.ready());
   drop_finished_leases();
 }
 

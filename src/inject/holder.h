@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "inject/keeper.h"
 #include "inject/lease.h"
+#include "inject/poll_loop.h"
 #include "inject/registry.h"
 #include "inject/replay.h"
 #include "inject/state_directory.h"
@@ -35,10 +36,8 @@ class Holder {
  private:
   base::Status prepare();
   base::Status open_stop_socket();
-  void poll_once();
-  std::vector<int> wait_for_events();
-  void set_timer(base::Instant due);
-  void handle_ready(const std::vector<int>& ready);
+  PollSet wait_for_events();
+  void handle(const PollSet& events);
 
   void take_control();
   void take_link();

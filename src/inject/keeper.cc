@@ -1,13 +1,11 @@
 #include "inject/keeper.h"
 
 #include <fcntl.h>
-#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
-#include <sys/timerfd.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,7 +15,6 @@
 #include <chrono>
 #include <csignal>
 
-#include "base/check.h"
 #include "base/log.h"
 #include "base/process.h"
 
@@ -112,14 +109,8 @@ void Keeper::adopt(base::UniqueFd engine) {
 }
 
 base::Status Keeper::prepare() {
-  sigset_t set;
-  sigemptyset(&set);
-  for (const int number : {SIGHUP, SIGTERM, SIGINT}) sigaddset(&set, number);
-  ::sigprocmask(SIG_BLOCK, &set, nullptr);
-  signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-  if (!signals_) return base::system_error("create a signalfd", errno);
-  timer_.reset(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!timer_) return base::system_error("create a timer", errno);
+  SQUALL_ASSIGN(signals_, open_termination_signals());
+  SQUALL_ASSIGN(timer_, open_timer(CLOCK_MONOTONIC));
   return {};
 }
 
@@ -129,51 +120,28 @@ int Keeper::run() {
     return 1;
   }
   while (!runs_.empty()) {
-    const std::vector<int> ready = wait_for_events();
-    if (std::binary_search(ready.begin(), ready.end(), signals_.get())) take_signals();
-    for (const auto& run : runs_) serve(*run, ready);
+    const PollSet events = wait_for_events();
+    if (events.is_ready(signals_.get())) take_signals();
+    for (const auto& run : runs_) serve(*run, events);
     std::erase_if(runs_, [](const auto& run) { return run->over(); });
   }
   return exit_status_;
 }
 
-std::vector<int> Keeper::wait_for_events() const {
-  set_timer();
-  std::vector<pollfd> requests;
-  const auto watch = [&](int fd) {
-    if (fd >= 0) requests.push_back({.fd = fd, .events = POLLIN, .revents = 0});
-  };
-  watch(signals_.get());
-  watch(timer_.get());
-  for (const auto& run : runs_) {
-    watch(run->engine.get());
-    watch(run->link.get());
-    if (run->holder) watch(run->holder->pidfd().get());
-  }
-  std::vector<int> ready;
-  if (::poll(requests.data(), requests.size(), -1) < 0) {
-    SQUALL_CHECK(errno == EINTR);
-    return ready;
-  }
-  for (const pollfd& request : requests) {
-    if (request.revents != 0) ready.push_back(request.fd);
-  }
-  std::sort(ready.begin(), ready.end());
-  return ready;
-}
-
-void Keeper::set_timer() const {
+PollSet Keeper::wait_for_events() const {
+  PollSet events;
+  events.watch(signals_.get());
+  events.watch(timer_.get());
   auto next = Heartbeat::time_point::max();
   for (const auto& run : runs_) {
+    events.watch(run->engine.get());
+    events.watch(run->link.get());
+    if (run->holder) events.watch(run->holder->pidfd().get());
     if (run->holder && run->link) next = std::min(next, run->next_question);
   }
-  itimerspec setting{};
-  if (next != Heartbeat::time_point::max()) {
-    // Zero would disarm it; a moment in the past rings at once.
-    const std::int64_t at = std::max<std::int64_t>(1, next.time_since_epoch().count());
-    setting.it_value = {.tv_sec = at / 1'000'000'000, .tv_nsec = at % 1'000'000'000};
-  }
-  SQUALL_CHECK(::timerfd_settime(timer_.get(), TFD_TIMER_ABSTIME, &setting, nullptr) == 0);
+  set_timer(timer_, next.time_since_epoch().count());
+  events.wait();
+  return events;
 }
 
 // Whoever ends the keeper ends the runs: each holder reverts and ends in order.
@@ -190,12 +158,9 @@ void Keeper::take_signals() {
   }
 }
 
-void Keeper::serve(Run& run, const std::vector<int>& ready) {
-  const auto is_ready = [&](int fd) {
-    return fd >= 0 && std::binary_search(ready.begin(), ready.end(), fd);
-  };
-  if (is_ready(run.engine.get())) take_engine(run);
-  if (is_ready(run.link.get())) take_link(run);
+void Keeper::serve(Run& run, const PollSet& events) {
+  if (events.is_ready(run.engine.get())) take_engine(run);
+  if (events.is_ready(run.link.get())) take_link(run);
   if (run.holder && run.holder->pidfd().ended()) return holder_ended(run);
   watch_heartbeat(run);
 }

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "inject/poll_loop.h"
 #include "inject/wire.h"
 
 namespace squall::inject {
@@ -30,10 +31,9 @@ class Keeper {
   struct Run;
 
   base::Status prepare();
-  std::vector<int> wait_for_events() const;
-  void set_timer() const;
+  PollSet wait_for_events() const;
   void take_signals();
-  void serve(Run& run, const std::vector<int>& ready);
+  void serve(Run& run, const PollSet& events);
   void take_engine(Run& run);
   void take_link(Run& run);
   void watch_heartbeat(Run& run);
