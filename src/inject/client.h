@@ -65,8 +65,8 @@ struct StopNotice {
 
 class HolderClient {
  public:
-  // Starts a keeper as a child of this process from the same binary, which starts the holder.
-  // kPermission when we are not root, with the hint.
+  // Asks this host's warden for a holder; without one, a keeper that it starts as a child of this
+  // process. kPermission when we are not root, with the hint.
   static base::Result<std::unique_ptr<HolderClient>> start(const HolderOptions& options);
   // Ends the holder in order; all leases are reverted first.
   virtual ~HolderClient() = default;

@@ -60,9 +60,9 @@ Holder::~Holder() = default;
 base::Status Holder::prepare() {
   SQUALL_ASSIGN(signals_, open_termination_signals());
   SQUALL_ASSIGN(timer_, open_timer(CLOCK_BOOTTIME));
-  SQUALL_TRY(check_run_id(hello_.options.run));
   SQUALL_TRY(directory_.create());
   if (hello_.mode == Hello::Mode::kReplay) return {};
+  SQUALL_TRY(check_run_id(hello_.options.run));
   SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
   for (const RunFile& run : run_files(directory_)) {
     if (run.run == hello_.options.run && alive(run.holder, run.boot_id)) {
@@ -382,6 +382,8 @@ void Holder::replay() {
   left_ = std::move(dead.left);
   damaged_ = std::move(dead.damaged);
   leases_ = std::move(dead.leases);
+  // Without a run it is the warden's first: then nobody else removes what dead holders left.
+  if (hello_.options.run.empty()) remove_dead_run_files(directory_);
   revert_all("holder gone");
 }
 

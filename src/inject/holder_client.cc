@@ -14,6 +14,7 @@
 #include "base/process.h"
 #include "inject/client.h"
 #include "inject/registry.h"
+#include "inject/warden.h"
 #include "inject/wire.h"
 
 namespace squall::inject {
@@ -43,17 +44,32 @@ base::Error holder_died() {
                      .hint = "run `squall cleanup`, then `squall status`"};
 }
 
-// A keeper that we started, and our end of the socket to it.
-struct PrivateKeeper {
-  base::ChildProcess child;
+// Our end of the socket to the keeper: this host's warden, or a child of our own.
+struct KeeperConnection {
+  base::ChildProcess child;  // invalid: the warden
   base::UniqueFd socket;
 };
 
-base::Result<PrivateKeeper> start_keeper(const HolderOptions& options, Hello::Mode mode) {
+base::Status greet(const KeeperConnection& keeper, const HolderOptions& options, Hello::Mode mode) {
+  SQUALL_ASSIGN(const auto engine, base::identify_process(::getpid()));
+  SQUALL_ASSIGN(
+      const auto hello,
+      encode(Hello{.mode = mode, .options = options, .owner = owner_name(), .engine = engine}));
+  return send_packet(keeper.socket.get(), hello);
+}
+
+base::Result<KeeperConnection> reach_warden(const HolderOptions& options, Hello::Mode mode) {
+  KeeperConnection keeper;
+  SQUALL_ASSIGN(keeper.socket, connect_to_warden(StateDirectory{options.state_directory}));
+  SQUALL_TRY(greet(keeper, options, mode));
+  return keeper;
+}
+
+base::Result<KeeperConnection> start_keeper(const HolderOptions& options, Hello::Mode mode) {
   std::array<int, 2> pair{};
   if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
     return base::system_error("create a socket pair", errno);
-  PrivateKeeper keeper;
+  KeeperConnection keeper;
   keeper.socket.reset(pair[0]);
   const base::UniqueFd theirs{pair[1]};
   base::SpawnOptions spawn;
@@ -66,11 +82,7 @@ base::Result<PrivateKeeper> start_keeper(const HolderOptions& options, Hello::Mo
   spawn.pass = {{theirs.get(), 3}};
   spawn.new_session = true;
   SQUALL_ASSIGN(keeper.child, base::spawn(spawn));
-  SQUALL_ASSIGN(const auto engine, base::identify_process(::getpid()));
-  SQUALL_ASSIGN(
-      const auto hello,
-      encode(Hello{.mode = mode, .options = options, .owner = owner_name(), .engine = engine}));
-  SQUALL_TRY(send_packet(keeper.socket.get(), hello));
+  SQUALL_TRY(greet(keeper, options, mode));
   return keeper;
 }
 
@@ -164,7 +176,12 @@ class Client final : public HolderClient {
 
  private:
   base::Status attach(Hello::Mode mode) {
-    SQUALL_ASSIGN(keeper_, start_keeper(options_, mode));
+    auto warden = reach_warden(options_, mode);
+    if (warden.ok()) {
+      keeper_ = std::move(*warden);
+    } else {
+      SQUALL_ASSIGN(keeper_, start_keeper(options_, mode));
+    }
     return watch(keeper_.socket.get());
   }
 
@@ -339,10 +356,10 @@ class Client final : public HolderClient {
     }
   }
 
-  // Without us it ends as soon as its holder has. True when it ended by itself.
+  // Without us our own ends as soon as its holder has. True when it ended by itself.
   bool dismiss_keeper() {
     keeper_.socket.reset();
-    if (!keeper_.child.pidfd().valid()) return true;
+    if (!keeper_.child.pidfd().valid()) return false;
     auto status = keeper_.child.wait(std::chrono::seconds(15));
     if (!status.ok() && keeper_.child.pidfd().signal(SIGKILL).ok())
       status = keeper_.child.wait(std::chrono::seconds(1));
@@ -352,7 +369,7 @@ class Client final : public HolderClient {
 
   HolderOptions options_;
   base::UniqueFd epoll_;
-  PrivateKeeper keeper_;
+  KeeperConnection keeper_;
   base::UniqueFd holder_socket_;
   std::vector<LeaseEvent> events_;
   std::optional<StopNotice> stop_notice_;

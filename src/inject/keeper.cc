@@ -1,6 +1,7 @@
 #include "inject/keeper.h"
 
 #include <fcntl.h>
+#include <fmt/format.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -30,6 +31,7 @@ constexpr int kHolderLink = 5;
 // A rehearsal takes at most 15 s, and taking up a dead holder's journals a few.
 constexpr auto kBusyLimit = std::chrono::seconds(30);
 constexpr int kReplayLimit = 2;
+constexpr std::size_t kRunLimit = 256;
 
 // Heartbeats are counted without the time that the machine was suspended: nobody answers then.
 using Heartbeat = std::chrono::steady_clock;  // CLOCK_MONOTONIC, as the timer
@@ -108,6 +110,38 @@ void Keeper::adopt(base::UniqueFd engine) {
   runs_.back()->engine = std::move(engine);
 }
 
+// A run without an engine: its holder finds out by itself that there is nobody to tell.
+void Keeper::replay_all(const std::string& state_directory) {
+  auto run = std::make_unique<Run>();
+  run->hello = Hello{.mode = Hello::Mode::kReplay, .options = {}, .owner = "root", .engine = {}};
+  run->hello->options.state_directory = state_directory;
+  run->engine_process.reset(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
+  start_holder(*run, Hello::Mode::kReplay);
+  runs_.push_back(std::move(run));
+}
+
+void Keeper::listen(base::UniqueFd socket, base::ServiceManager manager) {
+  listener_ = std::move(socket);
+  manager_ = std::move(manager);
+  next_word_ = Heartbeat::now();
+}
+
+void Keeper::accept_engine() {
+  base::UniqueFd engine{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+  if (engine && runs_.size() < kRunLimit) adopt(std::move(engine));
+}
+
+// Ready from the first turn on: what must be undone is being undone, and whoever comes is refused
+// what is not free yet.
+void Keeper::tell_manager() {
+  const auto now = Heartbeat::now();
+  if (!listener_ || now < next_word_) return;
+  manager_.say_ready(fmt::format("{} runs", runs_.size()));
+  manager_.say_alive();
+  const auto interval = manager_.watchdog();
+  next_word_ = interval ? now + *interval / 3 : Heartbeat::time_point::max();
+}
+
 base::Status Keeper::prepare() {
   SQUALL_ASSIGN(signals_, open_termination_signals());
   SQUALL_ASSIGN(timer_, open_timer(CLOCK_MONOTONIC));
@@ -119,9 +153,11 @@ int Keeper::run() {
     base::log_error("the keeper cannot start", {{"error", prepared.error().to_string()}});
     return 1;
   }
-  while (!runs_.empty()) {
+  while (listener_ || !runs_.empty()) {
+    tell_manager();
     const PollSet events = wait_for_events();
     if (events.is_ready(signals_.get())) take_signals();
+    if (events.is_ready(listener_.get())) accept_engine();
     for (const auto& run : runs_) serve(*run, events);
     std::erase_if(runs_, [](const auto& run) { return run->over(); });
   }
@@ -132,7 +168,8 @@ PollSet Keeper::wait_for_events() const {
   PollSet events;
   events.watch(signals_.get());
   events.watch(timer_.get());
-  auto next = Heartbeat::time_point::max();
+  events.watch(listener_.get());
+  auto next = next_word_;
   for (const auto& run : runs_) {
     events.watch(run->engine.get());
     events.watch(run->link.get());
@@ -148,6 +185,9 @@ PollSet Keeper::wait_for_events() const {
 void Keeper::take_signals() {
   signalfd_siginfo info{};
   while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
+    manager_.say_stopping();
+    listener_.reset();
+    next_word_ = Heartbeat::time_point::max();
     for (const auto& run : runs_) {
       if (!run->holder) {
         run->engine.reset();

@@ -9,6 +9,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/service_manager.h"
 #include "inject/poll_loop.h"
 #include "inject/wire.h"
 
@@ -24,7 +25,12 @@ class Keeper {
 
   // Serves an engine that has connected: its greeting says what it wants.
   void adopt(base::UniqueFd engine);
-  // Until the last run is over. Returns the exit status: 0, or 8 when something was not undone.
+  // Undoes what dead holders have left, of whatever run.
+  void replay_all(const std::string& state_directory);
+  // Adopts every engine that connects, and tells `manager` how it goes.
+  void listen(base::UniqueFd socket, base::ServiceManager manager);
+  // Until the last run is over and, when it listens, until it is told to end. Returns the exit
+  // status: 0, or 8 when something was not undone.
   int run();
 
  private:
@@ -32,6 +38,8 @@ class Keeper {
 
   base::Status prepare();
   PollSet wait_for_events() const;
+  void accept_engine();
+  void tell_manager();
   void take_signals();
   void serve(Run& run, const PollSet& events);
   void take_engine(Run& run);
@@ -45,6 +53,9 @@ class Keeper {
   std::vector<std::unique_ptr<Run>> runs_;
   base::UniqueFd signals_;
   base::UniqueFd timer_;
+  base::UniqueFd listener_;  // invalid: serves those it was given
+  base::ServiceManager manager_;
+  std::chrono::steady_clock::time_point next_word_ = std::chrono::steady_clock::time_point::max();
   int exit_status_ = 0;
 };
 

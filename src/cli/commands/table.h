@@ -26,5 +26,6 @@ extern const Command kCompletionCommand;
 extern const Command kVersionCommand;
 extern const Command kHolderCommand;
 extern const Command kKeeperCommand;
+extern const Command kWardenCommand;
 
 }  // namespace squall::cli

@@ -1,4 +1,5 @@
-// Keeper and holder as a program of its own, for tests that run without the squall binary:
+// Warden, keeper and holder as a program of its own, for tests that run without the squall binary:
+//   holder_for_tests warden STATE_DIRECTORY
 //   holder_for_tests keeper HOLDER ARGUMENTS...
 //   holder_for_tests holder
 
@@ -6,9 +7,13 @@
 
 #include "inject/client.h"
 #include "inject/keeper.h"
+#include "inject/warden.h"
 
 int main(int argc, char** argv) {
-  if (argc > 2 && std::string_view(argv[1]) == "keeper")
-    return squall::inject::keeper_main({argv + 2, argv + argc});
-  return squall::inject::holder_main();
+  using namespace squall::inject;  // NOLINT: a test program
+  const std::string_view role = argc > 1 ? argv[1] : "";
+  if (role == "warden" && argc == 3)
+    return warden_main({.state_directory = argv[2], .holder_argv = {argv[0], "holder"}});
+  if (role == "keeper" && argc > 2) return keeper_main({argv + 2, argv + argc});
+  return holder_main();
 }
