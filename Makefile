@@ -2,13 +2,14 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: help build demo test unit style asan tsan fuzz tidy bench install clean
+.PHONY: help build demo test unit style asan tsan crash-sweep fuzz tidy bench install clean
 
 help:
 	@echo "make demo    build Squall, break the example system twice, leave two reports (3 min)"
 	@echo "make test    every test: style, unit, integration, end to end, sanitizers"
 	@echo "make unit    the unit tests of the dev build"
 	@echo "make build   the release program: build/release/squall"
+	@echo "make crash-sweep   kill engine, keeper and holder at every system call of every kind"
 	@echo "make asan | tsan | fuzz | tidy | bench | install | clean"
 
 build:
@@ -39,6 +40,11 @@ asan tsan:
 	@cmake --preset $@ >/dev/null
 	@cmake --build --preset $@ -j $(JOBS)
 	@cd build/$@ && ctest -L unit -j $(JOBS) --output-on-failure
+
+# Whole: every point. An interrupted one goes on where it was; `make test` has a sample.
+crash-sweep: dev
+	@mkdir -p build/crash-sweep
+	@build/dev/tests/crash_sweep/crash_sweep --resume build/crash-sweep/done $(SWEEP)
 
 fuzz:
 	@scripts/bootstrap

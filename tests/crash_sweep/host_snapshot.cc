@@ -1,0 +1,88 @@
+#include "host_snapshot.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <filesystem>
+
+#include "base/files.h"
+#include "base/process.h"
+#include "host/host.h"
+#include "inject/process_table.h"
+
+namespace squall::crash_sweep {
+
+namespace {
+
+std::string output_of(std::vector<std::string> argv) {
+  base::SpawnOptions options;
+  options.argv = std::move(argv);
+  const auto output = base::run_command(options, std::chrono::seconds(10), 1u << 20);
+  return output.ok() ? output->output : output.error().to_string();
+}
+
+std::string text_of(const std::string& path) {
+  const auto text = base::read_file(path, 1u << 20);
+  return text.ok() ? *text : std::string();
+}
+
+// A target that was killed and brought back is another process: its number does not count.
+std::string members_of(const model::Service& service) {
+  const auto members = host::find_members(host::real_host(), service);
+  if (!members.ok()) return members.error().to_string();
+  std::vector<std::string> lines;
+  for (const host::Member& member : *members) {
+    const pid_t pid = member.process.identity.pid;
+    // Asleep and running are one: what matters is stopped, traced or gone.
+    const char state = inject::process_state(member.process.identity).value_or('X');
+    lines.push_back(fmt::format("state {}\n{}{}{}", state == 'R' ? 'S' : state,
+                                text_of(fmt::format("/proc/{}/limits", pid)),
+                                text_of(fmt::format("/proc/{}/cgroup", pid)),
+                                text_of(fmt::format("/proc/{}/oom_score_adj", pid))));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text = fmt::format("{} members\n", lines.size());
+  for (const std::string& line : lines) text += line;
+  return text;
+}
+
+std::string files_in(const std::string& folder) {
+  std::vector<std::string> lines;
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(folder, ignored)) {
+    if (entry.path().string().find("/state") != std::string::npos) continue;
+    lines.push_back(entry.path().string());
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text;
+  for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+}  // namespace
+
+Snapshot take_snapshot(const model::Service& service, const std::string& folder) {
+  return {
+      {"nft rules", output_of({"nft", "list", "ruleset"})},
+      {"links", output_of({"ip", "-o", "link"})},
+      {"addresses", output_of({"ip", "-o", "address"})},
+      {"routes", output_of({"ip", "route", "show", "table", "all"})},
+      {"routing rules", output_of({"ip", "rule"})},
+      {"qdiscs", output_of({"tc", "qdisc", "show"})},
+      {"listening sockets", output_of({"ss", "-Hlntu"})},
+      {"mounts", text_of("/proc/self/mounts")},
+      {"files", files_in(folder)},
+      {"target", members_of(service)},
+  };
+}
+
+std::vector<std::string> differences(const Snapshot& before, const Snapshot& after) {
+  std::vector<std::string> lines;
+  for (const auto& [what, was] : before) {
+    const std::string& is = after.at(what);
+    if (was != is) lines.push_back(fmt::format("{}:\n  before: {}\n  after: {}", what, was, is));
+  }
+  return lines;
+}
+
+}  // namespace squall::crash_sweep

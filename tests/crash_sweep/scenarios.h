@@ -1,0 +1,42 @@
+#pragma once
+// One fault of each kind on targets of our own, to be armed and reverted again and again.
+
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "base/process.h"
+#include "base/result.h"
+#include "model/plan.h"
+#include "model/system_map.h"
+
+namespace squall::crash_sweep {
+
+// In a network namespace of its own: a service `target` with one member, a service `server` that
+// listens on loopback, and users outside.
+class Stage {
+ public:
+  static base::Result<Stage> make(const std::string& folder);
+  const model::SystemMap& map() const { return map_; }
+  const model::Service& target() const { return map_.services.front(); }
+  const std::string& folder() const { return folder_; }
+  // Starts the target again if it is not there: a killed one whose `restore` was killed too.
+  base::Status set_up();
+  void tear_down();
+
+ private:
+  std::string folder_;
+  model::SystemMap map_;
+  base::UniqueFd listener_;
+};
+
+struct Scenario {
+  std::string name;
+  std::string kind;
+  std::string parameters;  // JSON
+};
+const std::vector<Scenario>& scenarios();
+
+base::Result<model::FaultBinding> bind(const Stage& stage, const Scenario& scenario);
+
+}  // namespace squall::crash_sweep
