@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <net/if.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
@@ -79,8 +80,11 @@ base::Result<Stage> Stage::make(const std::string& folder) {
 }
 
 base::Status Stage::set_up() {
+  // It ends by itself after two minutes, so that none is left behind.
+  if (base::BootClock::now() - started_ > std::chrono::seconds(60)) tear_down();
   SQUALL_ASSIGN(const auto members, host::find_members(host::real_host(), target()));
   if (!members.empty()) return {};
+  started_ = base::BootClock::now();
   base::SpawnOptions options;
   options.argv = target().start;
   options.new_session = true;
@@ -92,8 +96,10 @@ void Stage::tear_down() {
   const auto members = host::find_members(host::real_host(), target());
   if (!members.ok()) return;
   for (const host::Member& member : *members) {
-    if (const auto process = base::PidFd::open(member.process.identity); process.ok())
-      (void)process->signal(SIGKILL);
+    const auto process = base::PidFd::open(member.process.identity);
+    if (!process.ok() || !process->signal(SIGKILL).ok()) continue;
+    pollfd request{.fd = process->get(), .events = POLLIN, .revents = 0};
+    ::poll(&request, 1, 5000);
   }
 }
 

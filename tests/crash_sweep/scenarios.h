@@ -4,6 +4,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/process.h"
 #include "base/result.h"
@@ -20,7 +21,7 @@ class Stage {
   const model::SystemMap& map() const { return map_; }
   const model::Service& target() const { return map_.services.front(); }
   const std::string& folder() const { return folder_; }
-  // Starts the target again if it is not there: a killed one whose `restore` was killed too.
+  // Starts the target if it is not there, and a new one in place of an old one.
   base::Status set_up();
   void tear_down();
 
@@ -28,6 +29,7 @@ class Stage {
   std::string folder_;
   model::SystemMap map_;
   base::UniqueFd listener_;
+  base::Instant started_;
 };
 
 struct Scenario {
