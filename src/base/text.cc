@@ -173,4 +173,15 @@ std::string enumerate(const std::vector<std::string>& parts) {
   return text;
 }
 
+std::string counted(std::size_t count, std::string_view noun, std::string_view plural) {
+  std::string text = std::to_string(count) + " ";
+  if (count == 1 || plural.empty()) {
+    text += noun;
+    if (count != 1) text += 's';
+  } else {
+    text += plural;
+  }
+  return text;
+}
+
 }  // namespace squall::base

@@ -25,5 +25,7 @@ std::string_view trim(std::string_view text);
 std::string join(const std::vector<std::string>& parts, std::string_view separator);
 // "a, b and c"
 std::string enumerate(const std::vector<std::string>& parts);
+// "1 fault", "3 faults"; `plural` where an s is not enough: "2 processes".
+std::string counted(std::size_t count, std::string_view noun, std::string_view plural = {});
 
 }  // namespace squall::base

@@ -106,4 +106,8 @@ base::Result<base::UniqueFd> connect_to_warden(const StateDirectory& directory) 
                      .message = "no warden runs on this host"};
 }
 
+bool warden_runs(const std::string& state_directory) {
+  return connect_to_warden(StateDirectory{state_directory}).ok();
+}
+
 }  // namespace squall::inject

@@ -22,4 +22,7 @@ int warden_main(const WardenOptions& options);
 // A connection to this host's warden; kUnavailable when none runs.
 base::Result<base::UniqueFd> connect_to_warden(const StateDirectory& directory);
 
+// Whether somebody listens there; only root may ask, for others it is false.
+bool warden_runs(const std::string& state_directory = {});
+
 }  // namespace squall::inject

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
@@ -27,9 +28,9 @@ base::ExitStatus run(const Arguments& arguments) {
   say_warnings(map->warnings);
   base::Json checked = base::Json::array();
   checked.push_back({{"file", map->path}, {"kind", "map"}, {"ok", true}});
-  std::string lines =
-      fmt::format("{}: {} services, {} probes, environment {}\n", map->path,
-                  map->map.services.size(), map->map.probes.size(), map->map.environment.name);
+  std::string lines = fmt::format(
+      "{}: {}, {}, environment {}\n", map->path, base::counted(map->map.services.size(), "service"),
+      base::counted(map->map.probes.size(), "probe"), map->map.environment.name);
   base::ExitStatus status = base::ExitStatus::kHeld;
   for (const std::string& file : files) {
     std::error_code ignored;
@@ -42,9 +43,9 @@ base::ExitStatus run(const Arguments& arguments) {
       continue;
     }
     say_warnings(experiment->warnings);
-    lines +=
-        fmt::format("{}: {} predictions, {} faults\n", file,
-                    experiment->experiment.hypothesis.size(), experiment->experiment.faults.size());
+    lines += fmt::format("{}: {}, {}\n", file,
+                         base::counted(experiment->experiment.hypothesis.size(), "prediction"),
+                         base::counted(experiment->experiment.faults.size(), "fault"));
   }
   if (arguments.flag("--json")) {
     print_json(checked);

@@ -4,6 +4,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
@@ -11,6 +12,7 @@
 #include "engine/situation.h"
 #include "host/host.h"
 #include "inject/client.h"
+#include "inject/warden.h"
 
 namespace squall::cli {
 
@@ -53,6 +55,7 @@ base::ExitStatus run(const Arguments& arguments) {
   if (arguments.flag("--json")) {
     base::Json json = {{"root", geteuid() == 0}, {"mechanisms", base::Json::array()}};
     for (const auto& report : reports) json["mechanisms"].push_back(as_json(report));
+    json["warden"] = inject::warden_runs();
     if (leases.ok()) json["active_leases"] = leases->size();
     print_json(json);
     return base::ExitStatus::kHeld;
@@ -70,12 +73,16 @@ base::ExitStatus run(const Arguments& arguments) {
                            report.mechanism, model::to_string(report.lifetime), report.detail));
     if (!report.works && !report.remedy.empty()) print_line(fmt::format("   {}", report.remedy));
   }
+  print_line(inject::warden_runs()
+                 ? "a warden runs on this host and serves every run"
+                 : "no warden runs on this host: each run starts a keeper of its own");
   if (!leases.ok()) {
     (void)fail(leases.error());
   } else if (leases->empty()) {
     print_line("clean: no fault is active on this host");
   } else {
-    print_line(fmt::format("{} faults are active: see `squall status`", leases->size()));
+    print_line(
+        fmt::format("{} active: see `squall status`", base::counted(leases->size(), "fault")));
   }
   return base::ExitStatus::kHeld;
 }

@@ -3,6 +3,7 @@
 #include <array>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
 #include "base/units.h"
 #include "cli/commands/table.h"
 #include "cli/console.h"
@@ -36,9 +37,10 @@ std::string describe(const model::Plan& plan) {
   text += heading("Faults: each change beside its revert");
   for (const model::PlannedFault& fault : plan.faults) text += describe(fault);
   text += heading("Blast radius");
-  text += fmt::format("  services {}; at most {} processes; {}\n",
-                      fmt::join(plan.blast_radius.services, ", "), plan.blast_radius.processes,
-                      base::format_duration(plan.blast_radius.duration));
+  text += fmt::format(
+      "  services {}; at most {}; {}\n", fmt::join(plan.blast_radius.services, ", "),
+      base::counted(static_cast<std::size_t>(plan.blast_radius.processes), "process", "processes"),
+      base::format_duration(plan.blast_radius.duration));
   text += fmt::format("  if everything of Squall is killed: {}\n", model::to_string(plan.lifetime));
   text += heading("Predictions: can the planned traffic decide them?");
   for (std::size_t i = 0; i < plan.predictions.size(); ++i) {

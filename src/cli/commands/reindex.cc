@@ -2,6 +2,7 @@
 
 #include <array>
 
+#include "base/text.h"
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
@@ -17,7 +18,7 @@ base::ExitStatus run(const Arguments& arguments) {
   auto count = engine::reindex(*workspace, failures);
   if (!count.ok()) return fail(count.error());
   for (const std::string& failure : failures) say(fmt::format("skipped: {}", failure));
-  print_line(fmt::format("{} runs indexed", *count));
+  print_line(base::counted(static_cast<std::size_t>(*count), "run") + " indexed");
   return failures.empty() ? base::ExitStatus::kHeld : base::ExitStatus::kToolError;
 }
 

@@ -13,7 +13,7 @@ CheckResult check_probes(const Situation& situation) {
     failures.push_back(fmt::format("{}: {}", probe.probe, probe.error->to_string()));
     if (remedy.empty()) remedy = probe.error->hint;
   }
-  if (failures.empty()) return pass(fmt::format("{} probes answered", situation.probes.size()));
+  if (failures.empty()) return pass(base::counted(situation.probes.size(), "probe") + " answered");
   if (remedy.empty()) remedy = "start the system, or mend the probe in the system map";
   return block(base::join(failures, "; "), remedy);
 }

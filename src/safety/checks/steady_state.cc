@@ -12,7 +12,7 @@ CheckResult check_steady_state(const Situation& situation) {
   }
   std::vector<std::string> violated;
   std::vector<std::string> open;
-  int held = 0;
+  std::size_t held = 0;
   for (const judge::PredictionResult& result : situation.baseline->predictions) {
     if (!result.steady_state || result.phase != "baseline") continue;
     const std::string line = fmt::format("{}: {}", result.name, result.reason);
@@ -34,7 +34,7 @@ CheckResult check_steady_state(const Situation& situation) {
         "lengthen the baseline (phases: { baseline: 2min }) or raise the probe's rate");
   }
   if (held == 0) return pass("no steady state is defined for this system");
-  return pass(fmt::format("{} predictions held in the baseline", held));
+  return pass(base::counted(held, "prediction") + " held in the baseline");
 }
 
 }  // namespace squall::safety

@@ -50,6 +50,13 @@ TEST(Text, PrintableDisarmsTerminals) {
             "a\\u202eb");  // right-to-left override
 }
 
+TEST(Text, CountsInWords) {
+  EXPECT_EQ(counted(0, "fault"), "0 faults");
+  EXPECT_EQ(counted(1, "fault"), "1 fault");
+  EXPECT_EQ(counted(1, "process", "processes"), "1 process");
+  EXPECT_EQ(counted(2, "process", "processes"), "2 processes");
+}
+
 TEST(Text, SplitTrimJoin) {
   EXPECT_EQ(split("a,b,,c", ','), (std::vector<std::string>{"a", "b", "", "c"}));
   EXPECT_EQ(split("", ','), (std::vector<std::string>{""}));

@@ -62,6 +62,10 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "  for: 10s\n",
 };
 
+std::string processes(std::size_t count) {
+  return base::counted(count, "process", "processes");
+}
+
 // A stop takes effect within some milliseconds; no descriptor tells when.
 constexpr base::Duration kLook = std::chrono::milliseconds(1);
 constexpr base::Duration kStopLimit = std::chrono::seconds(10);
@@ -90,8 +94,8 @@ class SignalPause final : public Fault {
     since_ = base::BootClock::now();
     auto stopped = stop_new();
     if (!stopped.ok()) return Step::failed(std::move(stopped).error());
-    return Step::done(fmt::format("sent SIGSTOP to {} processes: {} and what descends from it",
-                                  stopped_.size(), describe_targets(targets_)));
+    return Step::done(fmt::format("sent SIGSTOP to {}: {} and what descends from it",
+                                  processes(stopped_.size()), describe_targets(targets_)));
   }
 
   // Until a look at the tree shows nothing that runs: a process may have had a child while it was
@@ -106,15 +110,15 @@ class SignalPause final : public Fault {
     }
     const base::Instant now = base::BootClock::now();
     if (*fresh == 0 && running == 0) {
-      return Step::done(
-          fmt::format("{} processes in state T after {}: {} and what descends from it",
-                      stopped_.size(), base::humanize(now - since_), describe_targets(targets_)),
-          states_proof());
+      return Step::done(fmt::format("{} in state T after {}: {} and what descends from it",
+                                    processes(stopped_.size()), base::humanize(now - since_),
+                                    describe_targets(targets_)),
+                        states_proof());
     }
     if (now - since_ < kStopLimit) return Step::wait(kLook);
     return Step::failed(base::Error{
         .code = base::ErrorCode::kTimeout,
-        .message = fmt::format("{} processes still run {} after SIGSTOP", running,
+        .message = fmt::format("{} not stopped {} after SIGSTOP", processes(running),
                                base::humanize(kStopLimit)),
         .hint = "one hangs in the kernel (state D), or forks faster than it can be stopped"});
   }
@@ -232,7 +236,7 @@ class SignalPause final : public Fault {
   }
 
   std::string summary() const {
-    std::string text = fmt::format("sent SIGCONT to {} processes", continued_);
+    std::string text = "sent SIGCONT to " + processes(continued_);
     if (died_ > 0) text += fmt::format("; {} died while paused", died_);
     if (recalled_ > stopped_.size())
       text += fmt::format("; {} had ended already", recalled_ - stopped_.size());
