@@ -8,14 +8,18 @@ namespace squall::inject {
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkBlackhole;
+extern const FaultKind kNetworkLoss;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
+extern const FaultKind kNetworkReset;
 extern const FaultKind kCommand;
 
 namespace {
 
-constexpr std::array<const FaultKind*, 6> kKinds{
-    &kProcessKill, &kProcessPause, &kProcessRestart, &kNetworkPartition, &kNetworkRefuse, &kCommand,
+constexpr std::array<const FaultKind*, 9> kKinds{
+    &kProcessKill,      &kProcessPause,  &kProcessRestart, &kNetworkLoss, &kNetworkBlackhole,
+    &kNetworkPartition, &kNetworkRefuse, &kNetworkReset,   &kCommand,
 };
 
 }  // namespace

@@ -199,6 +199,29 @@ TEST(Kinds, DescribeSaysChangeAndRevertAndHoldsNoPid) {
   EXPECT_NE(planned.changes[0].revert.find("supervisor"), std::string::npos);
 }
 
+TEST(Kinds, NetworkPlansSayWhichPacketsAndBothClasses) {
+  model::SystemMap map;
+  model::FaultSpecification fault;
+  fault.name = "lossy";
+  fault.kind = find_kind("network.loss")->descriptor;
+  fault.parameters = model::Parameters{
+      Json{{"from", "api"}, {"to", "db"}, {"share", 0.05}, {"direction", "replies"}}};
+  const auto loss = describe(map, fault);
+  EXPECT_EQ(loss.target, "the network between api and db");
+  EXPECT_EQ(loss.lifetime, model::LifetimeClass::kKernelHeld);
+  EXPECT_NE(loss.changes.at(0).change.find("drops 5 % of the packets from db to api"),
+            std::string::npos);
+  fault.kind = find_kind("network.reset")->descriptor;
+  fault.parameters =
+      model::Parameters{Json{{"from", "api"}, {"to", "db"}, {"port", 5432}, {"new", "refuse"}}};
+  const auto reset = describe(map, fault);
+  EXPECT_EQ(reset.lifetime, model::LifetimeClass::kOneWay);
+  ASSERT_EQ(reset.changes.size(), 2u);
+  EXPECT_EQ(reset.changes[0].lifetime, model::LifetimeClass::kOneWay);
+  EXPECT_NE(reset.changes[0].revert.find("nothing brings a connection back"), std::string::npos);
+  EXPECT_EQ(reset.changes[1].lifetime, model::LifetimeClass::kKernelHeld);
+}
+
 TEST(Bindings, ABrokenBindingIsRefusedByEveryKind) {
   for (const FaultKind* kind : all_kinds()) {
     model::FaultBinding binding;
@@ -226,11 +249,21 @@ TEST(Rules, RoundTripAndNeverMatchEverything) {
   rule.group = PacketRule::Group{.id = 99, .level = 2};
   rule.off_host = true;
   EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
+  rule.share = 50'000;
+  EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
+  rule.share = kShareWhole + 1;
+  EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.share = 0;
   rule.destination.reset();
   EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.source = PacketEndpoint{};  // every address and port
+  EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.source = PacketEndpoint::parse("192.0.2.1", 0).value();  // every port of one address
+  EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
   EXPECT_EQ(PacketEndpoint::parse("127.0.0.1", 80)->text(), "127.0.0.1:80");
   EXPECT_EQ(PacketEndpoint::parse("::1", 80)->text(), "[::1]:80");
   EXPECT_TRUE(PacketEndpoint::parse("0.0.0.0", 80)->address.empty());
+  EXPECT_EQ(PacketEndpoint::parse("::ffff:127.0.0.1", 80)->text(), "127.0.0.1:80");
   EXPECT_FALSE(PacketEndpoint::parse("localhost", 80).ok());
 }
 
