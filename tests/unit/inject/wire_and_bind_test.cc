@@ -11,6 +11,7 @@
 #include "host/fake_host.h"
 #include "inject/faults/kinds.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/shapes.h"
 #include "inject/faults/process/targets.h"
 #include "inject/service_json.h"
 #include "inject/wire.h"
@@ -220,6 +221,62 @@ TEST(Kinds, NetworkPlansSayWhichPacketsAndBothClasses) {
   EXPECT_EQ(reset.changes[0].lifetime, model::LifetimeClass::kOneWay);
   EXPECT_NE(reset.changes[0].revert.find("nothing brings a connection back"), std::string::npos);
   EXPECT_EQ(reset.changes[1].lifetime, model::LifetimeClass::kKernelHeld);
+}
+
+TEST(Shapes, CutThePairsTheySay) {
+  using Pairs = std::vector<MemberPair>;
+  EXPECT_EQ(isolate(4, 2), (Pairs{{0, 2}, {1, 2}, {2, 3}}));
+  EXPECT_EQ(split(4, {0, 3}), (Pairs{{0, 1}, {0, 2}, {1, 3}, {2, 3}}));
+  EXPECT_TRUE(ring(3).empty());
+  EXPECT_EQ(ring(4), (Pairs{{0, 2}, {1, 3}}));
+  EXPECT_EQ(ring(5).size(), 5u);
+  for (std::size_t members = 4; members < 20; ++members)
+    EXPECT_EQ(ring(members).size(), members * (members - 3) / 2);
+}
+
+TEST(Shapes, SidesAreNamedOrDrawn) {
+  const std::vector<std::string> names{"a", "b", "c", "d", "e"};
+  EXPECT_EQ(choose_side(names, {"d", "b", "d"}, Shape::kHalves, 0).value(),
+            (std::vector<std::size_t>{1, 3}));
+  EXPECT_FALSE(choose_side(names, {"x"}, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side(names, names, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side({"a"}, {}, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side({}, {}, Shape::kIsolate, 0).ok());
+  std::vector<int> drawn(names.size());
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) {
+    const auto side = choose_side(names, {}, Shape::kHalves, seed).value();
+    EXPECT_EQ(side, choose_side(names, {}, Shape::kHalves, seed).value());
+    ASSERT_EQ(side.size(), 2u);
+    for (const std::size_t member : side) ++drawn[member];
+  }
+  for (const int count : drawn) EXPECT_NEAR(count, 400, 80);  // five standard deviations
+}
+
+TEST(Shapes, ThePlanListsEveryPairThatIsCut) {
+  model::SystemMap map;
+  model::Service service;
+  service.name = "db";
+  service.expected_members = 4;
+  map.services = {service};
+  model::FaultSpecification fault;
+  fault.name = "cut";
+  fault.kind = find_kind("network.partition")->descriptor;
+  const auto planned = [&](Json parameters) {
+    parameters["service"] = "db";
+    fault.parameters = model::Parameters{std::move(parameters)};
+    return describe(map, fault);
+  };
+  const auto rings = planned({{"shape", "ring"}});
+  ASSERT_EQ(rings.changes.size(), 2u);
+  EXPECT_NE(rings.changes[0].change.find("between db/db-1 and db/db-3"), std::string::npos);
+  EXPECT_EQ(planned({{"shape", "isolate"}, {"member", "db-2"}}).changes.size(), 3u);
+  const auto drawn = planned({{"shape", "halves"}});
+  ASSERT_EQ(drawn.changes.size(), 1u);  // which ones the seed decides
+  EXPECT_NE(drawn.changes[0].change.find("4 pairs of db-1, db-2, db-3 and db-4"),
+            std::string::npos);
+  EXPECT_EQ(drawn.services, (std::vector<std::string>{"db"}));
+  fault.parameters = model::Parameters{Json::object()};
+  EXPECT_TRUE(describe(map, fault).changes.empty());  // and binding refuses it
 }
 
 TEST(Bindings, ABrokenBindingIsRefusedByEveryKind) {

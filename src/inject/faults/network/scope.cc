@@ -336,6 +336,35 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& reques
   return endpoints;
 }
 
+base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
+    const BindRequest& request, const std::string& name,
+    const std::optional<model::ListenAddress>& listens, const host::Process* process) {
+  std::vector<PacketEndpoint> endpoints;
+  if (listens && listens->port != 0) {
+    SQUALL_ASSIGN(PacketEndpoint endpoint, PacketEndpoint::parse(listens->address, listens->port));
+    endpoints.push_back(std::move(endpoint));
+  } else if (process != nullptr) {
+    SQUALL_ASSIGN(const auto sockets, request.host.sockets(host::Host::Owners::kResolve));
+    for (const host::Socket& socket : sockets) {
+      const auto& owners = socket.owners;
+      if (socket.state != host::SocketState::kListening || !socket.protocol.starts_with("tcp") ||
+          std::find(owners.begin(), owners.end(), process->identity.pid) == owners.end())
+        continue;
+      SQUALL_ASSIGN(PacketEndpoint endpoint,
+                    PacketEndpoint::parse(socket.local.address, socket.local.port));
+      add_unique(endpoints, std::move(endpoint));
+    }
+  }
+  if (endpoints.empty()) {
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("member {} listens on no IP address that Squall can see", name),
+        .hint = "give it a `listens: ADDRESS:PORT` in the map"};
+  }
+  SQUALL_TRY(check_ssh(request, endpoints));
+  return endpoints;
+}
+
 bool is_local(const PacketEndpoint& endpoint) {
   if (endpoint.address.empty()) return true;
   if (endpoint.address.size() == 4 && endpoint.address[0] == 127) return true;
@@ -388,8 +417,9 @@ base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, 
                                  const std::vector<PacketEndpoint>& endpoints) {
   CallerSearch search{request, from, to, endpoints};
   SQUALL_TRY(search.run());
-  // A member is never alone: its peers speak to the same endpoints, now or in a moment.
-  if (search.others().empty() && !from.member) {
+  // A member is never alone where its peers call, too, now or in a moment.
+  const bool peers_call = from.member && std::any_of(endpoints.begin(), endpoints.end(), is_local);
+  if (search.others().empty() && !peers_call) {
     return Telling{.way = Telling::Way::kAlone,
                    .user = 0,
                    .group = {},

@@ -2,6 +2,7 @@
 // Which packets belong to a pair of services, and by what they can be told apart from everybody
 // else's on this host.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,11 @@ namespace squall::inject {
 base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& request,
                                                        const model::Service& service,
                                                        std::uint16_t port);
+
+// The same for one member: `listens`, else what its process listens on.
+base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
+    const BindRequest& request, const std::string& name,
+    const std::optional<model::ListenAddress>& listens, const host::Process* process);
 
 // Does this end of a socket lie at one of the endpoints?
 bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints);
