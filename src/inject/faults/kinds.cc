@@ -5,6 +5,7 @@
 namespace squall::inject {
 
 // Each is defined in faults/<family>/<kind>.cc.
+extern const FaultKind kProcessCrashLoop;
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
@@ -17,9 +18,9 @@ extern const FaultKind kCommand;
 
 namespace {
 
-constexpr std::array<const FaultKind*, 9> kKinds{
-    &kProcessKill,      &kProcessPause,  &kProcessRestart, &kNetworkLoss, &kNetworkBlackhole,
-    &kNetworkPartition, &kNetworkRefuse, &kNetworkReset,   &kCommand,
+constexpr std::array kKinds{
+    &kProcessKill,      &kProcessCrashLoop, &kProcessPause,  &kProcessRestart, &kNetworkLoss,
+    &kNetworkBlackhole, &kNetworkPartition, &kNetworkRefuse, &kNetworkReset,   &kCommand,
 };
 
 }  // namespace

@@ -223,6 +223,36 @@ TEST(Kinds, NetworkPlansSayWhichPacketsAndBothClasses) {
   EXPECT_EQ(reset.changes[1].lifetime, model::LifetimeClass::kKernelHeld);
 }
 
+TEST(Kinds, RepeatedKillsSayHowManyAtMost) {
+  model::SystemMap map;
+  model::FaultSpecification fault;
+  fault.name = "again";
+  fault.duration = std::chrono::seconds(20);
+  fault.kind = find_kind("process.kill")->descriptor;
+  fault.parameters = model::Parameters{Json{{"service", "worker"},
+                                            {"count", 2},
+                                            {"random", true},
+                                            {"signal", "SIGKILL"},
+                                            {"every", 5'000'000'000},
+                                            {"restore", "await"},
+                                            {"limit", 30'000'000'000}}};
+  const auto kill = describe(map, fault);
+  EXPECT_EQ(kill.processes_max, 8);  // at 0, 5, 10 and 15 s; at 20 s it is over
+  EXPECT_NE(kill.changes.at(0).change.find("8 kills at most"), std::string::npos);
+  fault.kind = find_kind("process.crash_loop")->descriptor;
+  fault.parameters = model::Parameters{Json{{"service", "worker"},
+                                            {"count", 1},
+                                            {"random", true},
+                                            {"after", 500'000'000},
+                                            {"most", 10},
+                                            {"restore", "await"},
+                                            {"limit", 30'000'000'000}}};
+  const auto loop = describe(map, fault);
+  EXPECT_EQ(loop.processes_max, 10);
+  EXPECT_EQ(loop.lifetime, model::LifetimeClass::kOneWay);
+  EXPECT_NE(loop.changes.at(0).change.find("500ms after its start"), std::string::npos);
+}
+
 TEST(Shapes, CutThePairsTheySay) {
   using Pairs = std::vector<MemberPair>;
   EXPECT_EQ(isolate(4, 2), (Pairs{{0, 2}, {1, 2}, {2, 3}}));
