@@ -306,6 +306,36 @@ TEST_F(NetworkPairs, ResetOnIPv6) {
   reset_both(AF_INET6);
 }
 
+// A socket of the IPv6 family may well carry IPv4: to the kernel it is one connection.
+TEST_F(NetworkPairs, ResetFindsConnectionsOfADualStackListener) {
+  const base::UniqueFd listener{::socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  sockaddr_in6 name{};
+  name.sin6_family = AF_INET6;
+  socklen_t length = sizeof name;
+  ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&name), length), 0);
+  ASSERT_EQ(::listen(listener.get(), 4), 0);
+  ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&name), &length), 0);
+  const std::uint16_t port = ntohs(name.sin6_port);
+  add_server(port, "::ffff:127.0.0.1");
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(port);
+  const auto* peer = reinterpret_cast<const sockaddr*>(&address);
+  const base::UniqueFd live{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  ASSERT_EQ(::connect(live.get(), peer, sizeof address), 0);
+  const base::UniqueFd accepted{::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)};
+  start_holder();
+  const auto lease = arm(bind_or_die("network.reset", reset("refuse")));
+  wait_for(LeaseState::kEffective);
+  EXPECT_EQ(read_error(live.get()), ECONNRESET);
+  const base::UniqueFd fresh{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
+  EXPECT_EQ(::connect(fresh.get(), peer, sizeof address), -1);
+  EXPECT_EQ(errno, ECONNREFUSED);
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  wait_for(LeaseState::kVerified);
+}
+
 TEST_F(NetworkPairs, ResetMayRefuseNewConnectionsMeanwhile) {
   const Server server;
   add_server(server);

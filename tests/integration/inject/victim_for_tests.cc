@@ -1,5 +1,6 @@
 // A process for tests to break: `victim_for_tests MARKER [children=N] [ignore-term] [forks]
-// [group=FOLDER] [connect=PORT] [knock=PORT] [mesh=PORT,INDEX,COUNT,REPORT]`.
+// [group=FOLDER] [connect=PORT] [knock=PORT] [mesh=PORT,INDEX,COUNT,REPORT]
+// [serve=ADDRESS,PORT]`.
 // `connect` holds a TCP connection to a loopback port; `knock` sends it a datagram every 5 ms,
 // which says how many answers came; `mesh` makes it one of COUNT members on 127.77.0.x:PORT that
 // send to each other over TCP and tell the REPORT port what each heard of the others. Found by its
@@ -133,6 +134,25 @@ int bound_socket(int type, const sockaddr_in& address) {
   }
 }
 
+void serve(const std::string& words) {
+  const std::string address = words.substr(0, words.find(','));
+  const auto port =
+      htons(static_cast<std::uint16_t>(std::atoi(words.c_str() + words.find(',') + 1)));
+  const bool six = address.find(':') != std::string::npos;
+  sockaddr_in6 name{};
+  auto& four = reinterpret_cast<sockaddr_in&>(name);
+  name.sin6_family = static_cast<sa_family_t>(six ? AF_INET6 : AF_INET);
+  (six ? name.sin6_port : four.sin_port) = port;
+  if (six)
+    ::inet_pton(AF_INET6, address.c_str(), &name.sin6_addr);
+  else
+    ::inet_pton(AF_INET, address.c_str(), &four.sin_addr);
+  const int fd = ::socket(name.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&name), six ? sizeof name : sizeof four) != 0 ||
+      ::listen(fd, 64) != 0)
+    ::_exit(1);
+}
+
 void enter_group(const std::string& folder) {
   const int fd = ::open((folder + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0 || ::write(fd, "0", 1) != 1) ::_exit(1);
@@ -152,6 +172,7 @@ int main(int argc, char** argv) {
     if (word == "ignore-term") ::signal(SIGTERM, SIG_IGN);
     forks = forks || word == "forks";
     if (word.starts_with("group=")) enter_group(word.substr(6));
+    if (word.starts_with("serve=")) serve(word.substr(6));
     if (word.starts_with("connect=")) hold_connection(argv[i] + 8);
     if (word.starts_with("knock=")) knock_for_ever(argv[i] + 6);
     if (word.starts_with("mesh=")) mesh_for_ever(argv[i] + 5);

@@ -31,8 +31,9 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .effect =
         "Live connections and new ones hang until their own timeouts: nothing arrives, and neither "
         "a reset nor an ICMP message says so (TCP and UDP, IPv4 and IPv6). With `direction: "
-        "replies` the callee goes on working on requests whose answers are lost. UDP to another "
-        "host is dropped where it leaves, which its sender sees as EPERM.",
+        "replies` the callee goes on working on requests whose answers are lost. Where `from` is "
+        "told apart by its user, what `to` had already sent still arrives. UDP to another host is "
+        "dropped where it leaves, which its sender sees as EPERM.",
     .revert = "The table is deleted. The kernel does the same when the holder dies.",
     .proof = "Effect: the packet counters of the rules. Revert: the table is gone.",
     .weakest = LifetimeClass::kKernelHeld,
