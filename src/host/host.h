@@ -52,8 +52,9 @@ struct Socket {
   Endpoint local;
   Endpoint remote;
   std::uint64_t inode = 0;
-  std::uint64_t cookie = 0;   // sock_diag cookie; 0 when unknown
-  std::vector<pid_t> owners;  // processes that hold a descriptor of it
+  std::uint64_t cookie = 0;     // sock_diag cookie; 0 when unknown
+  std::uint32_t interface = 0;  // index of the one it is bound to; 0: none
+  std::vector<pid_t> owners;    // processes that hold a descriptor of it
 };
 
 // A running container, as its engine (Docker, Podman) describes it.

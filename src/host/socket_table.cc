@@ -79,6 +79,7 @@ int on_inet_socket(const nlmsghdr* header, void* data) {
                    ntohs(message->id.idiag_dport)};
   socket.inode = message->idiag_inode;
   socket.cookie = cookie_of(message->id.idiag_cookie);
+  socket.interface = message->id.idiag_if;
   dump.sockets.push_back(std::move(socket));
   return MNL_CB_OK;
 }

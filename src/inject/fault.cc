@@ -28,6 +28,15 @@ void wait_as_asked(const Step& step, base::Instant deadline) {
 
 }  // namespace
 
+std::uint64_t seed_of(const BindRequest& request) {
+  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a of the fault's name
+  for (const char c : request.fault.name) {
+    hash ^= static_cast<unsigned char>(c);
+    hash *= 0x100000001b3u;
+  }
+  return request.seed ^ hash;
+}
+
 Step Step::done(std::string text, std::string proof) {
   Step step;
   step.text = std::move(text);

@@ -3,6 +3,7 @@
 // engine (describe, bind) or in the holder (create, rehearse), and an object with the life of one
 // fault. A kind is one file under faults/<family>/, its test, and one line in faults/kinds.cc.
 
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -66,6 +67,10 @@ class Fault {
   // Takes up one note of the journal again.
   virtual void recall(const base::Json& found) = 0;
 };
+
+// The run's seed, made different for each fault: two faults of one plan must not choose alike only
+// because they share it.
+std::uint64_t seed_of(const BindRequest& request);
 
 struct FaultKind {
   const model::FaultKindDescriptor* descriptor = nullptr;

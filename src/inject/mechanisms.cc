@@ -49,6 +49,12 @@ class MechanismTrial {
     return report(std::string(kOwnerTable), *find_kind("network.partition"), binding);
   }
 
+  MechanismReport reset() {
+    model::FaultBinding binding;
+    binding.lifetime = LifetimeClass::kOneWay;
+    return report("sock_diag destroy", *find_kind("network.reset"), binding);
+  }
+
  private:
   MechanismReport report(std::string name, const FaultKind& kind,
                          const model::FaultBinding& binding) {
@@ -88,6 +94,7 @@ std::vector<MechanismReport> probe_mechanisms() {
                     LifetimeClass::kJournaled),
       trial.process("SIGSTOP", *find_kind("process.pause"), "SIGSTOP", LifetimeClass::kJournaled),
       trial.table(),
+      trial.reset(),
   };
 }
 

@@ -5,17 +5,22 @@
 namespace squall::inject {
 
 // Each is defined in faults/<family>/<kind>.cc.
+extern const FaultKind kProcessCrashLoop;
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkBlackhole;
+extern const FaultKind kNetworkLoss;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
+extern const FaultKind kNetworkReset;
 extern const FaultKind kCommand;
 
 namespace {
 
-constexpr std::array<const FaultKind*, 6> kKinds{
-    &kProcessKill, &kProcessPause, &kProcessRestart, &kNetworkPartition, &kNetworkRefuse, &kCommand,
+constexpr std::array kKinds{
+    &kProcessKill,      &kProcessCrashLoop, &kProcessPause,  &kProcessRestart, &kNetworkLoss,
+    &kNetworkBlackhole, &kNetworkPartition, &kNetworkRefuse, &kNetworkReset,   &kCommand,
 };
 
 }  // namespace

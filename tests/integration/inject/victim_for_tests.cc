@@ -1,14 +1,28 @@
-// A process for tests to break: `victim_for_tests MARKER [children=N] [ignore-term] [forks]`.
-// Found by its marker; ends by itself after two minutes, whatever becomes of the test.
+// A process for tests to break: `victim_for_tests MARKER [children=N] [ignore-term] [forks]
+// [group=FOLDER] [connect=PORT] [knock=PORT] [mesh=PORT,INDEX,COUNT,REPORT]
+// [serve=ADDRESS,PORT]`.
+// `connect` holds a TCP connection to a loopback port; `knock` sends it a datagram every 5 ms,
+// which says how many answers came; `mesh` makes it one of COUNT members on 127.77.0.x:PORT that
+// send to each other over TCP and tell the REPORT port what each heard of the others. Found by its
+// marker; ends by itself after two minutes, whatever becomes of the test.
 
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
+#include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <string>
+#include <utility>
+#include <vector>
 
 namespace {
 
@@ -35,6 +49,116 @@ void start_child() {
   }
 }
 
+sockaddr_in loopback(const char* port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  address.sin_port = htons(static_cast<std::uint16_t>(std::atoi(port)));
+  return address;
+}
+
+void hold_connection(const char* port) {
+  const int fd = ::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const sockaddr_in address = loopback(port);
+  if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) ::_exit(1);
+}
+
+[[noreturn]] void knock_for_ever(const char* port) {
+  const int fd = ::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const sockaddr_in address = loopback(port);
+  for (unsigned answers = 0;; ::usleep(5000)) {
+    char buffer[64];
+    while (::recv(fd, buffer, sizeof buffer, 0) >= 0) ++answers;
+    const std::string text = "k" + std::to_string(answers);
+    (void)::sendto(fd, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&address),
+                   sizeof address);
+  }
+}
+
+sockaddr_in member_address(int index, int port) {
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(0x7f4d0001u + static_cast<std::uint32_t>(index));
+  address.sin_port = htons(static_cast<std::uint16_t>(port));
+  return address;
+}
+
+int bound_socket(int type, const sockaddr_in& address) {
+  const int fd = ::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  const int yes = 1;
+  ::setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+  if (::bind(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) ::_exit(1);
+  return fd;
+}
+
+[[noreturn]] void mesh_for_ever(const char* words) {
+  int port = 0;
+  int own = 0;
+  int count = 0;
+  int report = 0;
+  if (std::sscanf(words, "%d,%d,%d,%d", &port, &own, &count, &report) != 4) ::_exit(1);
+  const auto members = static_cast<std::size_t>(count);
+  const int listener = bound_socket(SOCK_STREAM, member_address(own, port));
+  ::listen(listener, 16);
+  const int teller = bound_socket(SOCK_DGRAM, member_address(own, 0));
+  const sockaddr_in told = loopback(std::to_string(report).c_str());
+  std::vector<int> outgoing(members, -1);
+  std::vector<std::pair<int, std::size_t>> incoming;
+  std::vector<unsigned> heard(members, 0);
+  for (;; ::usleep(5000)) {
+    for (std::size_t peer = 0; peer < members; ++peer) {
+      if (peer == static_cast<std::size_t>(own)) continue;
+      if (outgoing[peer] < 0) {
+        outgoing[peer] = bound_socket(SOCK_STREAM, member_address(own, 0));
+        const sockaddr_in there = member_address(static_cast<int>(peer), port);
+        (void)::connect(outgoing[peer], reinterpret_cast<const sockaddr*>(&there), sizeof there);
+      } else if (::send(outgoing[peer], "x", 1, MSG_NOSIGNAL) < 0 && errno != EAGAIN &&
+                 errno != ENOTCONN) {
+        ::close(std::exchange(outgoing[peer], -1));
+      }
+    }
+    sockaddr_in from{};
+    socklen_t length = sizeof from;
+    for (int fd; (fd = ::accept4(listener, reinterpret_cast<sockaddr*>(&from), &length,
+                                 SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;)
+      incoming.emplace_back(fd, ntohl(from.sin_addr.s_addr) - 0x7f4d0001u);
+    char buffer[256];
+    for (const auto& [fd, peer] : incoming) {
+      const ssize_t got = ::recv(fd, buffer, sizeof buffer, 0);
+      if (got > 0 && peer < members) heard[peer] += static_cast<unsigned>(got);
+    }
+    std::string text = std::to_string(own);
+    for (const unsigned number : heard) text += " " + std::to_string(number);
+    (void)::sendto(teller, text.data(), text.size(), 0, reinterpret_cast<const sockaddr*>(&told),
+                   sizeof told);
+  }
+}
+
+void serve(const std::string& words) {
+  const std::string address = words.substr(0, words.find(','));
+  const auto port =
+      htons(static_cast<std::uint16_t>(std::atoi(words.c_str() + words.find(',') + 1)));
+  const bool six = address.find(':') != std::string::npos;
+  sockaddr_in6 name{};
+  auto& four = reinterpret_cast<sockaddr_in&>(name);
+  name.sin6_family = static_cast<sa_family_t>(six ? AF_INET6 : AF_INET);
+  (six ? name.sin6_port : four.sin_port) = port;
+  if (six)
+    ::inet_pton(AF_INET6, address.c_str(), &name.sin6_addr);
+  else
+    ::inet_pton(AF_INET, address.c_str(), &four.sin_addr);
+  const int fd = ::socket(name.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (::bind(fd, reinterpret_cast<sockaddr*>(&name), six ? sizeof name : sizeof four) != 0 ||
+      ::listen(fd, 64) != 0)
+    ::_exit(1);
+}
+
+void enter_group(const std::string& folder) {
+  const int fd = ::open((folder + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
+  if (fd < 0 || ::write(fd, "0", 1) != 1) ::_exit(1);
+  ::close(fd);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -47,6 +171,11 @@ int main(int argc, char** argv) {
     }
     if (word == "ignore-term") ::signal(SIGTERM, SIG_IGN);
     forks = forks || word == "forks";
+    if (word.starts_with("group=")) enter_group(word.substr(6));
+    if (word.starts_with("serve=")) serve(word.substr(6));
+    if (word.starts_with("connect=")) hold_connection(argv[i] + 8);
+    if (word.starts_with("knock=")) knock_for_ever(argv[i] + 6);
+    if (word.starts_with("mesh=")) mesh_for_ever(argv[i] + 5);
   }
   if (forks) fork_for_ever();
   while (true) ::pause();

@@ -11,6 +11,7 @@
 #include "host/fake_host.h"
 #include "inject/faults/kinds.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/shapes.h"
 #include "inject/faults/process/targets.h"
 #include "inject/service_json.h"
 #include "inject/wire.h"
@@ -199,6 +200,115 @@ TEST(Kinds, DescribeSaysChangeAndRevertAndHoldsNoPid) {
   EXPECT_NE(planned.changes[0].revert.find("supervisor"), std::string::npos);
 }
 
+TEST(Kinds, NetworkPlansSayWhichPacketsAndBothClasses) {
+  model::SystemMap map;
+  model::FaultSpecification fault;
+  fault.name = "lossy";
+  fault.kind = find_kind("network.loss")->descriptor;
+  fault.parameters = model::Parameters{
+      Json{{"from", "api"}, {"to", "db"}, {"share", 0.05}, {"direction", "replies"}}};
+  const auto loss = describe(map, fault);
+  EXPECT_EQ(loss.target, "the network between api and db");
+  EXPECT_EQ(loss.lifetime, model::LifetimeClass::kKernelHeld);
+  EXPECT_NE(loss.changes.at(0).change.find("drops 5 % of the packets from db to api"),
+            std::string::npos);
+  fault.kind = find_kind("network.reset")->descriptor;
+  fault.parameters =
+      model::Parameters{Json{{"from", "api"}, {"to", "db"}, {"port", 5432}, {"new", "refuse"}}};
+  const auto reset = describe(map, fault);
+  EXPECT_EQ(reset.lifetime, model::LifetimeClass::kOneWay);
+  ASSERT_EQ(reset.changes.size(), 2u);
+  EXPECT_EQ(reset.changes[0].lifetime, model::LifetimeClass::kOneWay);
+  EXPECT_NE(reset.changes[0].revert.find("nothing brings a connection back"), std::string::npos);
+  EXPECT_EQ(reset.changes[1].lifetime, model::LifetimeClass::kKernelHeld);
+}
+
+TEST(Kinds, RepeatedKillsSayHowManyAtMost) {
+  model::SystemMap map;
+  model::FaultSpecification fault;
+  fault.name = "again";
+  fault.duration = std::chrono::seconds(20);
+  fault.kind = find_kind("process.kill")->descriptor;
+  fault.parameters = model::Parameters{Json{{"service", "worker"},
+                                            {"count", 2},
+                                            {"random", true},
+                                            {"signal", "SIGKILL"},
+                                            {"every", 5'000'000'000},
+                                            {"restore", "await"},
+                                            {"limit", 30'000'000'000}}};
+  const auto kill = describe(map, fault);
+  EXPECT_EQ(kill.processes_max, 8);  // at 0, 5, 10 and 15 s; at 20 s it is over
+  EXPECT_NE(kill.changes.at(0).change.find("8 kills at most"), std::string::npos);
+  fault.kind = find_kind("process.crash_loop")->descriptor;
+  fault.parameters = model::Parameters{Json{{"service", "worker"},
+                                            {"count", 1},
+                                            {"random", true},
+                                            {"after", 500'000'000},
+                                            {"most", 10},
+                                            {"restore", "await"},
+                                            {"limit", 30'000'000'000}}};
+  const auto loop = describe(map, fault);
+  EXPECT_EQ(loop.processes_max, 10);
+  EXPECT_EQ(loop.lifetime, model::LifetimeClass::kOneWay);
+  EXPECT_NE(loop.changes.at(0).change.find("500ms after its start"), std::string::npos);
+}
+
+TEST(Shapes, CutThePairsTheySay) {
+  using Pairs = std::vector<MemberPair>;
+  EXPECT_EQ(isolate(4, 2), (Pairs{{0, 2}, {1, 2}, {2, 3}}));
+  EXPECT_EQ(split(4, {0, 3}), (Pairs{{0, 1}, {0, 2}, {1, 3}, {2, 3}}));
+  EXPECT_TRUE(ring(3).empty());
+  EXPECT_EQ(ring(4), (Pairs{{0, 2}, {1, 3}}));
+  EXPECT_EQ(ring(5).size(), 5u);
+  for (std::size_t members = 4; members < 20; ++members)
+    EXPECT_EQ(ring(members).size(), members * (members - 3) / 2);
+}
+
+TEST(Shapes, SidesAreNamedOrDrawn) {
+  const std::vector<std::string> names{"a", "b", "c", "d", "e"};
+  EXPECT_EQ(choose_side(names, {"d", "b", "d"}, Shape::kHalves, 0).value(),
+            (std::vector<std::size_t>{1, 3}));
+  EXPECT_FALSE(choose_side(names, {"x"}, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side(names, names, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side({"a"}, {}, Shape::kHalves, 0).ok());
+  EXPECT_FALSE(choose_side({}, {}, Shape::kIsolate, 0).ok());
+  std::vector<int> drawn(names.size());
+  for (std::uint64_t seed = 0; seed < 1000; ++seed) {
+    const auto side = choose_side(names, {}, Shape::kHalves, seed).value();
+    EXPECT_EQ(side, choose_side(names, {}, Shape::kHalves, seed).value());
+    ASSERT_EQ(side.size(), 2u);
+    for (const std::size_t member : side) ++drawn[member];
+  }
+  for (const int count : drawn) EXPECT_NEAR(count, 400, 80);  // five standard deviations
+}
+
+TEST(Shapes, ThePlanListsEveryPairThatIsCut) {
+  model::SystemMap map;
+  model::Service service;
+  service.name = "db";
+  service.expected_members = 4;
+  map.services = {service};
+  model::FaultSpecification fault;
+  fault.name = "cut";
+  fault.kind = find_kind("network.partition")->descriptor;
+  const auto planned = [&](Json parameters) {
+    parameters["service"] = "db";
+    fault.parameters = model::Parameters{std::move(parameters)};
+    return describe(map, fault);
+  };
+  const auto rings = planned({{"shape", "ring"}});
+  ASSERT_EQ(rings.changes.size(), 2u);
+  EXPECT_NE(rings.changes[0].change.find("between db/db-1 and db/db-3"), std::string::npos);
+  EXPECT_EQ(planned({{"shape", "isolate"}, {"member", "db-2"}}).changes.size(), 3u);
+  const auto drawn = planned({{"shape", "halves"}});
+  ASSERT_EQ(drawn.changes.size(), 1u);  // which ones the seed decides
+  EXPECT_NE(drawn.changes[0].change.find("4 pairs of db-1, db-2, db-3 and db-4"),
+            std::string::npos);
+  EXPECT_EQ(drawn.services, (std::vector<std::string>{"db"}));
+  fault.parameters = model::Parameters{Json::object()};
+  EXPECT_TRUE(describe(map, fault).changes.empty());  // and binding refuses it
+}
+
 TEST(Bindings, ABrokenBindingIsRefusedByEveryKind) {
   for (const FaultKind* kind : all_kinds()) {
     model::FaultBinding binding;
@@ -226,11 +336,21 @@ TEST(Rules, RoundTripAndNeverMatchEverything) {
   rule.group = PacketRule::Group{.id = 99, .level = 2};
   rule.off_host = true;
   EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
+  rule.share = 50'000;
+  EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
+  rule.share = kShareWhole + 1;
+  EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.share = 0;
   rule.destination.reset();
   EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.source = PacketEndpoint{};  // every address and port
+  EXPECT_FALSE(rule_from_json(to_json(rule)).ok());
+  rule.source = PacketEndpoint::parse("192.0.2.1", 0).value();  // every port of one address
+  EXPECT_EQ(rule_from_json(to_json(rule)).value(), rule);
   EXPECT_EQ(PacketEndpoint::parse("127.0.0.1", 80)->text(), "127.0.0.1:80");
   EXPECT_EQ(PacketEndpoint::parse("::1", 80)->text(), "[::1]:80");
   EXPECT_TRUE(PacketEndpoint::parse("0.0.0.0", 80)->address.empty());
+  EXPECT_EQ(PacketEndpoint::parse("::ffff:127.0.0.1", 80)->text(), "127.0.0.1:80");
   EXPECT_FALSE(PacketEndpoint::parse("localhost", 80).ok());
 }
 

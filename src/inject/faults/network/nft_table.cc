@@ -115,6 +115,22 @@ class RuleBuilder {
     nftnl_expr_set(expression, NFTNL_EXPR_CMP_DATA, value, static_cast<std::uint32_t>(size));
   }
   void count() { add("counter"); }
+  // Goes on for `share` of a million packets only.
+  void draw(std::uint32_t share) {
+    nftnl_expr* expression = add("numgen");
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_NG_DREG, NFT_REG_1);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_NG_MODULUS, kShareWhole);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_NG_TYPE, NFT_NG_RANDOM);
+    // Registers are compared byte by byte, so the number must be in network order.
+    expression = add("byteorder");
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_BYTEORDER_SREG, NFT_REG_1);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_BYTEORDER_DREG, NFT_REG_1);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_BYTEORDER_OP, NFT_BYTEORDER_HTON);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_BYTEORDER_LEN, sizeof share);
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_BYTEORDER_SIZE, sizeof share);
+    const std::uint32_t limit = htonl(share);
+    compare(&limit, sizeof limit, NFT_CMP_LT);
+  }
   void drop() {
     nftnl_expr* expression = add("immediate");
     nftnl_expr_set_u32(expression, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
@@ -151,6 +167,7 @@ void match_endpoint(RuleBuilder& builder, const PacketEndpoint& endpoint, Side s
     builder.load_payload(NFT_PAYLOAD_NETWORK_HEADER, source ? 8 : 24, 16);  // RFC 8200
     builder.compare(endpoint.address.data(), 16);
   }
+  if (endpoint.port == 0) return;
   const std::uint16_t port = htons(endpoint.port);
   builder.load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, source ? 0 : 2, 2);
   builder.compare(&port, sizeof port);
@@ -181,6 +198,10 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
     builder.compare(&kSyn, 1);
   }
   builder.count();
+  if (rule.share != 0) {
+    builder.draw(rule.share);
+    builder.count();
+  }
   switch (rule.action) {
     case PacketRule::Action::kDrop:
       builder.drop();
@@ -245,10 +266,13 @@ class Batch {
   mnl_nlmsg_batch* batch_;
 };
 
-int add_packets(nftnl_expr* expression, void* data) {
+// A rule's counters in their order: the first sees all that the rule describes, the last what it
+// cuts.
+int read_counter(nftnl_expr* expression, void* data) {
   const char* name = nftnl_expr_get_str(expression, NFTNL_EXPR_NAME);
   if (std::strcmp(name, "counter") == 0)
-    *static_cast<std::uint64_t*>(data) += nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_PACKETS);
+    static_cast<std::vector<std::uint64_t>*>(data)->push_back(
+        nftnl_expr_get_u64(expression, NFTNL_EXPR_CTR_PACKETS));
   return 0;
 }
 
@@ -256,8 +280,14 @@ int count_rule(const nlmsghdr* message, void* data) {
   const RulePointer rule{nftnl_rule_alloc()};
   if (rule == nullptr || nftnl_rule_nlmsg_parse(message, rule.get()) < 0) return MNL_CB_OK;
   const char* chain = nftnl_rule_get_str(rule.get(), NFTNL_RULE_CHAIN);
-  if (chain != nullptr && std::strcmp(chain, chain_name(PacketRule::Chain::kMark)) != 0)
-    nftnl_expr_foreach(rule.get(), add_packets, data);
+  if (chain == nullptr || std::strcmp(chain, chain_name(PacketRule::Chain::kMark)) == 0)
+    return MNL_CB_OK;
+  std::vector<std::uint64_t> counters;
+  nftnl_expr_foreach(rule.get(), read_counter, &counters);
+  if (counters.empty()) return MNL_CB_OK;
+  auto& counts = *static_cast<PacketCounts*>(data);
+  counts.matched += counters.front();
+  counts.hit += counters.back();
   return MNL_CB_OK;
 }
 
@@ -374,7 +404,7 @@ base::Result<NftTable> NftTable::create(const std::string& name,
   return NftTable{std::move(socket), name};
 }
 
-base::Result<std::uint64_t> NftTable::packets() const {
+base::Result<PacketCounts> NftTable::packets() const {
   std::array<char, 4096> buffer{};
   nlmsghdr* request =
       nftnl_nlmsg_build_hdr(buffer.data(), NFT_MSG_GETRULE, NFPROTO_INET, NLM_F_DUMP, 0);
@@ -382,9 +412,9 @@ base::Result<std::uint64_t> NftTable::packets() const {
   nftnl_rule_set_u32(filter.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
   nftnl_rule_set_str(filter.get(), NFTNL_RULE_TABLE, name_.c_str());
   nftnl_rule_nlmsg_build_payload(request, filter.get());
-  std::uint64_t packets = 0;
-  SQUALL_TRY(socket_->ask(request, count_rule, &packets, "read the counters of " + name_));
-  return packets;
+  PacketCounts counts;
+  SQUALL_TRY(socket_->ask(request, count_rule, &counts, "read the counters of " + name_));
+  return counts;
 }
 
 base::Status NftTable::remove() {
@@ -439,7 +469,11 @@ base::Result<PacketEndpoint> PacketEndpoint::parse(const std::string& address, s
                        .message = fmt::format("`{}` is not an IP address", address),
                        .hint = "write `listens:` as 127.0.0.1:5432 or [::1]:5432"};
   }
-  endpoint.address.assign(bytes.begin(), bytes.begin() + (six ? 16 : 4));
+  constexpr std::array<std::uint8_t, 12> kMapped{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  if (six && std::equal(kMapped.begin(), kMapped.end(), bytes.begin()))
+    endpoint.address.assign(bytes.begin() + kMapped.size(), bytes.end());
+  else
+    endpoint.address.assign(bytes.begin(), bytes.begin() + (six ? 16 : 4));
   return endpoint;
 }
 
@@ -454,11 +488,8 @@ std::string PacketEndpoint::text() const {
   return fmt::format("*:{}", port);
 }
 
-namespace {
-
-Json endpoint_to_json(const std::optional<PacketEndpoint>& endpoint) {
-  if (!endpoint) return nullptr;
-  return {{"address", endpoint->address}, {"port", endpoint->port}};
+Json to_json(const PacketEndpoint& endpoint) {
+  return {{"address", endpoint.address}, {"port", endpoint.port}};
 }
 
 std::optional<PacketEndpoint> endpoint_from_json(const Json& json) {
@@ -474,17 +505,24 @@ std::optional<PacketEndpoint> endpoint_from_json(const Json& json) {
   return endpoint;
 }
 
+namespace {
+
+Json optional_to_json(const std::optional<PacketEndpoint>& endpoint) {
+  return endpoint ? to_json(*endpoint) : Json(nullptr);
+}
+
 }  // namespace
 
 Json to_json(const PacketRule& rule) {
   Json json = {{"chain", static_cast<int>(rule.chain)},
                {"action", static_cast<int>(rule.action)},
                {"protocol", static_cast<int>(rule.protocol)},
-               {"source", endpoint_to_json(rule.source)},
-               {"destination", endpoint_to_json(rule.destination)},
+               {"source", optional_to_json(rule.source)},
+               {"destination", optional_to_json(rule.destination)},
                {"marked", rule.marked},
                {"opening", rule.opening},
-               {"off_host", rule.off_host}};
+               {"off_host", rule.off_host},
+               {"share", rule.share}};
   if (rule.user) json["user"] = *rule.user;
   if (rule.group) json["group"] = {{"id", rule.group->id}, {"level", rule.group->level}};
   return json;
@@ -497,10 +535,15 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   PacketRule rule;
   rule.source = endpoint_from_json(field(json, "source"));
   rule.destination = endpoint_from_json(field(json, "destination"));
+  const std::uint64_t share = unsigned_field(json, "share");
   // Without an address or port a rule would cut everything.
-  const bool aimed = rule.source || rule.destination;
-  if (chain < 0 || chain > 2 || action < 0 || action > 2 || (protocol != 6 && protocol != 17) ||
-      !aimed)
+  const auto aims = [](const std::optional<PacketEndpoint>& endpoint) {
+    return endpoint &&
+           (endpoint->port != 0 || endpoint->address.size() == 4 || endpoint->address.size() == 16);
+  };
+  const bool aimed = aims(rule.source) || aims(rule.destination);
+  if (share > kShareWhole || chain < 0 || chain > 2 || action < 0 || action > 2 ||
+      (protocol != 6 && protocol != 17) || !aimed)
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds a packet rule that makes no sense"};
   rule.chain = static_cast<PacketRule::Chain>(chain);
@@ -509,6 +552,7 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   rule.marked = boolean_field(json, "marked");
   rule.opening = boolean_field(json, "opening");
   rule.off_host = boolean_field(json, "off_host");
+  rule.share = static_cast<std::uint32_t>(share);
   if (field(json, "user").is_number())
     rule.user = static_cast<std::uint32_t>(unsigned_field(json, "user"));
   if (field(json, "group").is_object()) {

@@ -15,16 +15,22 @@
 
 namespace squall::inject {
 
-// An address and port as rules match them. An empty address matches every one of both families.
+// An address and port as rules match them. An empty address matches every one of both families, and
+// port 0 every port.
 struct PacketEndpoint {
   std::vector<std::uint8_t> address;  // 0, 4 or 16 bytes, network order
   std::uint16_t port = 0;
 
-  // kUsage when `address` is no IP address. "0.0.0.0" and "::" are every address.
+  // kUsage when `address` is no IP address. "0.0.0.0" and "::" are every address; an IPv4 address
+  // mapped into IPv6 is the IPv4 address, as its packets are.
   static base::Result<PacketEndpoint> parse(const std::string& address, std::uint16_t port);
   std::string text() const;  // "127.0.0.1:5432", "[::1]:80", "*:80"
   bool operator==(const PacketEndpoint&) const = default;
 };
+
+base::Json to_json(const PacketEndpoint& endpoint);
+// Nothing when it is none.
+std::optional<PacketEndpoint> endpoint_from_json(const base::Json& json);
 
 struct PacketRule {
   enum class Chain {
@@ -50,10 +56,21 @@ struct PacketRule {
   bool marked = false;         // only packets that kMark marked
   bool opening = false;        // TCP: SYN without ACK
   bool off_host = false;       // not through the loopback interface
+  // How many of a million such packets, each drawn by the kernel at random; 0: all of them.
+  std::uint32_t share = 0;
   bool operator==(const PacketRule&) const = default;
 };
 base::Json to_json(const PacketRule& rule);
 base::Result<PacketRule> rule_from_json(const base::Json& json);
+
+// A rule's share counts per million packets.
+inline constexpr std::uint32_t kShareWhole = 1'000'000;
+
+// What the cutting rules have met so far.
+struct PacketCounts {
+  std::uint64_t matched = 0;  // packets that the rules describe
+  std::uint64_t hit = 0;      // those of them that were cut: fewer when a rule has a share
+};
 
 // The bit of skb->mark that kMark sets; other bits stay as they are.
 inline constexpr std::uint32_t kMarkBit = 1u << 29;
@@ -68,8 +85,7 @@ class NftTable {
   NftTable& operator=(NftTable&&) noexcept;
   ~NftTable();  // closes the socket; the kernel then removes the table within some 30 ms
 
-  // Packets that the cutting rules have met so far.
-  base::Result<std::uint64_t> packets() const;
+  base::Result<PacketCounts> packets() const;
   // In force no more when it returns.
   base::Status remove();
 

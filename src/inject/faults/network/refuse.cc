@@ -16,7 +16,6 @@ namespace squall::inject {
 
 namespace {
 
-using base::Json;
 using model::LifetimeClass;
 using model::ParameterDescriptor;
 using model::ValueType;
@@ -89,9 +88,7 @@ base::Result<model::FaultBinding> bind_refuse(const BindRequest& request) {
   binding.kind = kDescriptor.name;
   binding.mechanism = kOwnerTable;
   binding.lifetime = LifetimeClass::kKernelHeld;
-  Json rules = Json::array();
-  Json resources = Json::array();
-  std::vector<std::string> places;
+  std::vector<PacketRule> rules;
   for (const PacketEndpoint& endpoint : endpoints) {
     if (!is_local(endpoint)) {
       return base::Error{.code = base::ErrorCode::kUnsupported,
@@ -101,19 +98,15 @@ base::Result<model::FaultBinding> bind_refuse(const BindRequest& request) {
     PacketRule rule{.source = {}, .destination = endpoint, .user = {}, .group = {}};
     rule.action = PacketRule::Action::kReset;
     rule.opening = true;
-    rules.push_back(to_json(rule));
-    resources.push_back("network/" + endpoint.text());
-    places.push_back(endpoint.text());
+    rules.push_back(rule);
     binding.targets.push_back(
         {.service = name,
          .member = {},
          .process = {},
          .description = fmt::format("new connections to {} at {}", name, endpoint.text())});
   }
-  binding.details = model::Parameters{Json{{"what", fmt::format("new connections to {}", name)},
-                                           {"rules", rules},
-                                           {"endpoints", places},
-                                           {"resources", resources}}};
+  binding.details = model::Parameters{
+      table_details(fmt::format("new connections to {}", name), rules, endpoints)};
   return binding;
 }
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
@@ -17,6 +18,16 @@
 #include "inject/cgroup.h"
 
 namespace squall::inject {
+
+bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints) {
+  for (const PacketEndpoint& endpoint : endpoints) {
+    if (end.port != endpoint.port) continue;
+    if (endpoint.address.empty()) return true;
+    const auto address = PacketEndpoint::parse(end.address, end.port);
+    if (address.ok() && address->address == endpoint.address) return true;
+  }
+  return false;
+}
 
 namespace {
 
@@ -35,17 +46,6 @@ bool same_address(const std::vector<std::uint8_t>& bytes, const sockaddr& addres
   if (address.sa_family == AF_INET6 && bytes.size() == 16) {
     return std::memcmp(bytes.data(), &reinterpret_cast<const sockaddr_in6&>(address).sin6_addr,
                        16) == 0;
-  }
-  return false;
-}
-
-// Does this end of a socket lie at one of the endpoints?
-bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints) {
-  for (const PacketEndpoint& endpoint : endpoints) {
-    if (end.port != endpoint.port) continue;
-    if (endpoint.address.empty()) return true;
-    const auto address = PacketEndpoint::parse(end.address, end.port);
-    if (address.ok() && address->address == endpoint.address) return true;
   }
   return false;
 }
@@ -95,33 +95,26 @@ struct OtherCaller {
 
 class CallerSearch {
  public:
-  CallerSearch(const BindRequest& request, const model::Service& from, const model::Service& to,
+  CallerSearch(const BindRequest& request, const Party& from, const Party& to,
                const std::vector<PacketEndpoint>& endpoints)
       : request_(request), from_(from), to_(to), endpoints_(endpoints) {}
 
   base::Status run() {
-    if (!from_.external) {
-      SQUALL_ASSIGN(const auto members, host::find_members(request_.host, from_));
-      if (members.empty()) {
-        return base::Error{.code = base::ErrorCode::kNotFound,
-                           .message = fmt::format("service {} matches no process", from_.name),
-                           .hint = "is it running?"};
-      }
-      for (const host::Member& member : members) add_own(member.process);
-    }
+    for (const host::Process& process : from_.processes) own_pids_.insert(process.identity.pid);
     find_declared();
     find_probes();
     return find_connected();
   }
 
   const std::vector<OtherCaller>& others() const { return others_; }
-  const std::vector<host::Process>& own() const { return own_; }
+  const std::vector<host::Process>& own() const { return from_.processes; }
+  const Party& from() const { return from_; }
+  // Does `from` speak to the endpoints now, and only from its own address?
+  bool speaks_from_own_address() const { return own_connections_ > 0 && strays_ == 0; }
+  // Does somebody else speak to them from the address of `from`?
+  bool address_is_shared() const { return shared_; }
 
  private:
-  void add_own(const host::Process& process) {
-    if (own_pids_.insert(process.identity.pid).second) own_.push_back(process);
-  }
-
   void add_other(OtherCaller caller) {
     const bool known = std::any_of(others_.begin(), others_.end(), [&](const OtherCaller& other) {
       return other.name == caller.name && other.user == caller.user && other.group == caller.group;
@@ -129,13 +122,14 @@ class CallerSearch {
     if (!known) others_.push_back(std::move(caller));
   }
 
-  // Services that depend on `to` by the map.
+  // Services that depend on `to` by the map, and the members beside a member.
   void find_declared() {
     for (const model::Service& service : request_.map.services) {
       const auto& needs = service.depends_on;
-      if (service.name == from_.name || service.name == to_.name ||
-          std::find(needs.begin(), needs.end(), to_.name) == needs.end())
-        continue;
+      const bool ends = service.name == from_.service || service.name == to_.service;
+      const bool caller =
+          !ends && std::find(needs.begin(), needs.end(), to_.service) != needs.end();
+      if (!caller && !(from_.member && service.name == from_.service)) continue;
       using Members = base::Result<std::vector<host::Member>>;
       const Members members = service.external ? Members{std::vector<host::Member>{}}
                                                : host::find_members(request_.host, service);
@@ -146,13 +140,25 @@ class CallerSearch {
                    .on_this_host = !service.external});
         continue;
       }
-      for (const host::Member& member : *members)
-        add_process("service " + service.name, member.process);
+      for (const host::Member& member : *members) {
+        const pid_t pid = member.process.identity.pid;
+        if (caller)
+          add_process("service " + service.name, member.process);
+        else if (!own_pids_.contains(pid) && !is_of(to_, pid))
+          add_process(service.name + "/" + member.name, member.process);
+      }
     }
   }
 
+  static bool is_of(const Party& party, pid_t pid) {
+    return std::any_of(party.processes.begin(), party.processes.end(),
+                       [&](const auto& process) { return process.identity.pid == pid; });
+  }
+
   void find_probes() {
-    for (const std::string& name : evidence_probes(request_.map, to_, endpoints_, from_.name)) {
+    const model::Service* to = request_.map.service(to_.service);
+    if (to == nullptr) return;
+    for (const std::string& name : evidence_probes(request_.map, *to, endpoints_, from_.service)) {
       add_other({.name = "Squall's own probe " + name,
                  .user = ::geteuid(),
                  .group = v2_group_of(::getpid()).value_or(std::string{})});
@@ -174,7 +180,10 @@ class CallerSearch {
       if (socket.state != host::SocketState::kEstablished) continue;
       if (lies_at(socket.remote, endpoints_)) add_owners(socket);
       const bool far = !local_ends.contains({socket.remote.address, socket.remote.port});
-      if (lies_at(socket.local, endpoints_) && far && !from_.external) {
+      const auto remote = PacketEndpoint::parse(socket.remote.address, socket.remote.port);
+      const bool own = from_.processes.empty() && remote.ok() && !from_.address.empty() &&
+                       remote->address == from_.address;
+      if (lies_at(socket.local, endpoints_) && far && !from_.external && !own) {
         add_other({.name = "the host " + socket.remote.address,
                    .user = {},
                    .group = {},
@@ -185,11 +194,18 @@ class CallerSearch {
   }
 
   void add_owners(const host::Socket& socket) {
+    const auto local = PacketEndpoint::parse(socket.local.address, socket.local.port);
+    const bool from_address = local.ok() && local->address == from_.address;
     for (const pid_t owner : socket.owners) {
-      // What Squall asks itself is in the map's probes.
-      if (own_pids_.contains(owner) || owner == ::getpid()) continue;
       const auto process = request_.host.process(owner);
-      if (!process.ok() || descends_from_own(*process)) continue;
+      if (own_pids_.contains(owner) || (process.ok() && descends_from_own(*process))) {
+        ++own_connections_;
+        if (!from_address) ++strays_;
+        continue;
+      }
+      shared_ = shared_ || from_address;
+      // What Squall asks itself is in the map's probes.
+      if (owner == ::getpid() || !process.ok() || is_of(to_, owner)) continue;
       add_process(fmt::format("{} (pid {})", process->name, owner), *process);
     }
   }
@@ -205,12 +221,14 @@ class CallerSearch {
   }
 
   const BindRequest& request_;
-  const model::Service& from_;
-  const model::Service& to_;
+  const Party& from_;
+  const Party& to_;
   const std::vector<PacketEndpoint>& endpoints_;
-  std::vector<host::Process> own_;
   std::set<pid_t> own_pids_;
   std::vector<OtherCaller> others_;
+  int own_connections_ = 0;
+  int strays_ = 0;  // of them, those from another address
+  bool shared_ = false;
 };
 
 std::string names_of(const std::vector<OtherCaller>& others) {
@@ -234,6 +252,7 @@ std::optional<Telling> by_user(const CallerSearch& search) {
   return Telling{.way = Telling::Way::kUser,
                  .user = user,
                  .group = {},
+                 .address = {},
                  .text = fmt::format("it alone runs as user {}", user)};
 }
 
@@ -255,7 +274,23 @@ std::optional<Telling> by_group(const CallerSearch& search) {
   return Telling{.way = Telling::Way::kGroup,
                  .user = 0,
                  .group = {.id = info.st_ino, .level = level},
+                 .address = {},
                  .text = fmt::format("it alone is in cgroup {}", group)};
+}
+
+std::optional<Telling> by_address(const CallerSearch& search) {
+  const Party& from = search.from();
+  if (from.address.empty() || search.address_is_shared()) return std::nullopt;
+  // A member on another host can only speak from there.
+  if (!search.own().empty() && !search.speaks_from_own_address()) return std::nullopt;
+  const PacketEndpoint shown{.address = from.address, .port = 0};
+  std::string text = shown.text();
+  text.resize(text.rfind(':'));
+  return Telling{.way = Telling::Way::kAddress,
+                 .user = 0,
+                 .group = {},
+                 .address = from.address,
+                 .text = fmt::format("it alone speaks from {}", text)};
 }
 
 }  // namespace
@@ -301,6 +336,35 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& reques
   return endpoints;
 }
 
+base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
+    const BindRequest& request, const std::string& name,
+    const std::optional<model::ListenAddress>& listens, const host::Process* process) {
+  std::vector<PacketEndpoint> endpoints;
+  if (listens && listens->port != 0) {
+    SQUALL_ASSIGN(PacketEndpoint endpoint, PacketEndpoint::parse(listens->address, listens->port));
+    endpoints.push_back(std::move(endpoint));
+  } else if (process != nullptr) {
+    SQUALL_ASSIGN(const auto sockets, request.host.sockets(host::Host::Owners::kResolve));
+    for (const host::Socket& socket : sockets) {
+      const auto& owners = socket.owners;
+      if (socket.state != host::SocketState::kListening || !socket.protocol.starts_with("tcp") ||
+          std::find(owners.begin(), owners.end(), process->identity.pid) == owners.end())
+        continue;
+      SQUALL_ASSIGN(PacketEndpoint endpoint,
+                    PacketEndpoint::parse(socket.local.address, socket.local.port));
+      add_unique(endpoints, std::move(endpoint));
+    }
+  }
+  if (endpoints.empty()) {
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = fmt::format("member {} listens on no IP address that Squall can see", name),
+        .hint = "give it a `listens: ADDRESS:PORT` in the map"};
+  }
+  SQUALL_TRY(check_ssh(request, endpoints));
+  return endpoints;
+}
+
 bool is_local(const PacketEndpoint& endpoint) {
   if (endpoint.address.empty()) return true;
   if (endpoint.address.size() == 4 && endpoint.address[0] == 127) return true;
@@ -324,25 +388,65 @@ std::vector<std::string> evidence_probes(const model::SystemMap& map, const mode
   return names;
 }
 
-base::Result<Telling> tell_apart(const BindRequest& request, const model::Service& from,
-                                 const model::Service& to,
+bool is_loopback(const PacketEndpoint& endpoint) {
+  static constexpr std::array<std::uint8_t, 16> kSix{0, 0, 0, 0, 0, 0, 0, 0,
+                                                     0, 0, 0, 0, 0, 0, 0, 1};
+  if (endpoint.address.size() == 4) return endpoint.address[0] == 127;
+  return std::equal(kSix.begin(), kSix.end(), endpoint.address.begin(), endpoint.address.end());
+}
+
+base::Result<Party> calling_party(const BindRequest& request, const model::Service& service) {
+  Party party{.name = service.name,
+              .service = service.name,
+              .external = service.external,
+              .member = false,
+              .processes = {},
+              .address = {}};
+  if (service.external) return party;
+  SQUALL_ASSIGN(const auto members, host::find_members(request.host, service));
+  if (members.empty()) {
+    return base::Error{.code = base::ErrorCode::kNotFound,
+                       .message = fmt::format("service {} matches no process", service.name),
+                       .hint = "is it running?"};
+  }
+  for (const host::Member& member : members) party.processes.push_back(member.process);
+  return party;
+}
+
+base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, const Party& to,
                                  const std::vector<PacketEndpoint>& endpoints) {
   CallerSearch search{request, from, to, endpoints};
   SQUALL_TRY(search.run());
-  if (search.others().empty())
-    return Telling{
-        .way = Telling::Way::kAlone, .user = 0, .group = {}, .text = "nobody else speaks to it"};
+  // A member is never alone where its peers call, too, now or in a moment.
+  const bool peers_call = from.member && std::any_of(endpoints.begin(), endpoints.end(), is_local);
+  if (search.others().empty() && !peers_call) {
+    return Telling{.way = Telling::Way::kAlone,
+                   .user = 0,
+                   .group = {},
+                   .address = {},
+                   .text = "nobody else speaks to it"};
+  }
+  if (auto telling = by_address(search)) return *telling;
   if (auto telling = by_user(search)) return *telling;
   if (auto telling = by_group(search)) return *telling;
-  return base::Error{
+  std::string others = names_of(search.others());
+  if (others.empty()) others = "its peers";
+  base::Error error{
       .code = base::ErrorCode::kUnsupported,
       .message = fmt::format("the packets of {} to {} cannot be told apart on this host from those "
                              "of {}",
-                             from.name, to.name, names_of(search.others())),
+                             from.name, to.name, others),
       .hint =
           fmt::format("run {} under a user of its own, or in a cgroup v2 of its own; or give {} "
                       "an address of its own for {}; a probe that stands for {} says `from: {}`",
                       from.name, to.name, from.name, from.name, from.name)};
+  if (from.member) {
+    error.hint = fmt::format(
+        "run {} under a user of its own, in a cgroup v2 of its own, or on an address of its own "
+        "from which it also opens its connections",
+        from.name);
+  }
+  return error;
 }
 
 }  // namespace squall::inject

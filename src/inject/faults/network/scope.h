@@ -2,6 +2,7 @@
 // Which packets belong to a pair of services, and by what they can be told apart from everybody
 // else's on this host.
 
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -16,6 +17,14 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& reques
                                                        const model::Service& service,
                                                        std::uint16_t port);
 
+// The same for one member: `listens`, else what its process listens on.
+base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
+    const BindRequest& request, const std::string& name,
+    const std::optional<model::ListenAddress>& listens, const host::Process* process);
+
+// Does this end of a socket lie at one of the endpoints?
+bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints);
+
 // Is it an address of this host? Then packets to it arrive here.
 bool is_local(const PacketEndpoint& endpoint);
 
@@ -25,17 +34,33 @@ std::vector<std::string> evidence_probes(const model::SystemMap& map, const mode
                                          const std::vector<PacketEndpoint>& endpoints,
                                          std::string_view stands_for);
 
+// Can packets to or from it only pass the loopback interface?
+bool is_loopback(const PacketEndpoint& endpoint);
+
+// One end of a pair: a service, or one of its members.
+struct Party {
+  std::string name;  // "api", "db/primary"
+  std::string service;
+  bool external = false;
+  bool member = false;                   // the other members of `service` are others, too
+  std::vector<host::Process> processes;  // on this host
+  // Where a member listens, if that is an address of its own: what comes from there may be its.
+  std::vector<std::uint8_t> address;
+};
+// kNotFound when a service that is not external matches no process.
+base::Result<Party> calling_party(const BindRequest& request, const model::Service& service);
+
 // How the packets of `from` are told apart from those of others who speak to the same endpoints.
 struct Telling {
-  enum class Way { kAlone, kUser, kGroup };
+  enum class Way { kAlone, kUser, kGroup, kAddress };
   Way way = Way::kAlone;
   std::uint32_t user = 0;
   PacketRule::Group group;
+  std::vector<std::uint8_t> address;
   std::string text;  // for people: "nobody else speaks to it"
 };
 // kUnsupported, naming the others and what would make it possible, when they cannot be told apart.
-base::Result<Telling> tell_apart(const BindRequest& request, const model::Service& from,
-                                 const model::Service& to,
+base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, const Party& to,
                                  const std::vector<PacketEndpoint>& endpoints);
 
 }  // namespace squall::inject

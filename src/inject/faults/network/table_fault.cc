@@ -29,7 +29,23 @@ TableFault::TableFault(std::string what, std::vector<PacketRule> rules, FaultCon
     : what_(std::move(what)),
       rules_(std::move(rules)),
       context_(context),
-      name_("squall_" + context.lease().text()) {}
+      name_("squall_" + context.lease().text()),
+      draws_(std::any_of(rules_.begin(), rules_.end(),
+                         [](const PacketRule& rule) { return rule.share != 0; })) {}
+
+std::string TableFault::met() const {
+  if (!draws_) return fmt::format("met {} packets", counts_.hit);
+  const double share = counts_.matched == 0 ? 0
+                                            : 100.0 * static_cast<double>(counts_.hit) /
+                                                  static_cast<double>(counts_.matched);
+  return fmt::format("dropped {} of {} packets, {:.2f} %", counts_.hit, counts_.matched, share);
+}
+
+std::string TableFault::counts_proof() const {
+  Json proof{{"packets", counts_.hit}};
+  if (draws_) proof["of"] = counts_.matched;
+  return proof.dump();
+}
 
 Step TableFault::arm() {
   // Nothing to undo from a journal, but a replay must know which table to look for.
@@ -49,14 +65,16 @@ Step TableFault::arm() {
 }
 
 Step TableFault::effective() {
-  const auto packets = table_->packets();
-  if (!packets.ok()) return Step::failed(packets.error());
-  packets_ = *packets;
+  const auto counts = table_->packets();
+  if (!counts.ok()) return Step::failed(counts.error());
+  counts_ = *counts;
   const base::Duration since = base::BootClock::now() - armed_at_;
-  if (packets_ > 0) {
+  if (counts_.hit > 0) {
+    const std::string after = base::humanize(since);
     return Step::done(
-        fmt::format("met {} of the {}, {} after arming", packets_, what_, base::humanize(since)),
-        Json{{"packets", packets_}}.dump());
+        draws_ ? fmt::format("{} ({}), {} after arming", met(), what_, after)
+               : fmt::format("met {} of the {}, {} after arming", counts_.hit, what_, after),
+        counts_proof());
   }
   return Step::wait(since < std::chrono::seconds(1) ? kLook : kSlowLook);
 }
@@ -64,7 +82,7 @@ Step TableFault::effective() {
 Step TableFault::revert() {
   if (!table_) return Step::done("there was no table of ours");
   if (removed_) return Step::done(fmt::format("table inet {} was deleted", name_));
-  if (const auto packets = table_->packets(); packets.ok()) packets_ = *packets;
+  if (const auto counts = table_->packets(); counts.ok()) counts_ = *counts;
   if (auto removed = table_->remove(); !removed.ok()) {
     // Closing the socket removes it too, a little later.
     table_.reset();
@@ -73,8 +91,7 @@ Step TableFault::revert() {
   // The socket is closed with this object, after the revert was told: closing it waits some 10 ms
   // for the kernel's own cleaning up, although the rules are out of force already.
   removed_ = true;
-  return Step::done(fmt::format("table inet {} is deleted; it met {} packets", name_, packets_),
-                    Json{{"packets", packets_}}.dump());
+  return Step::done(fmt::format("table inet {} is deleted; it {}", name_, met()), counts_proof());
 }
 
 Step TableFault::verify() {
@@ -111,6 +128,19 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
   }
   return std::unique_ptr<Fault>{
       std::make_unique<TableFault>(text_field(details, "what"), std::move(rules), context)};
+}
+
+Json table_details(const std::string& what, const std::vector<PacketRule>& rules,
+                   const std::vector<PacketEndpoint>& endpoints) {
+  Json list = Json::array();
+  for (const PacketRule& rule : rules) list.push_back(to_json(rule));
+  Json resources = Json::array();
+  Json places = Json::array();
+  for (const PacketEndpoint& endpoint : endpoints) {
+    resources.push_back("network/" + endpoint.text());
+    places.push_back(endpoint.text());
+  }
+  return {{"what", what}, {"rules", list}, {"endpoints", places}, {"resources", resources}};
 }
 
 namespace {
@@ -188,10 +218,12 @@ base::Result<std::string> rehearse_table_fault(const model::FaultBinding& bindin
   // The same rules, aimed at our port, and at us as the sender.
   for (PacketRule& rule : rules) {
     if (rule.user) rule.user = ::geteuid();
-    rule.group.reset();  // we are in no group that could be named
+    rule.group.reset();                             // we are in no group that could be named
+    if (rule.share != 0) rule.share = kShareWhole;  // the first knock must be met
     for (auto* endpoint : {&rule.source, &rule.destination}) {
       if (!*endpoint) continue;
-      SQUALL_ASSIGN(**endpoint, PacketEndpoint::parse(six ? "::1" : "127.0.0.1", pair.port()));
+      const std::uint16_t port = (*endpoint)->port == 0 ? std::uint16_t{0} : pair.port();
+      SQUALL_ASSIGN(**endpoint, PacketEndpoint::parse(six ? "::1" : "127.0.0.1", port));
     }
   }
   TableFault fault{"packets to a scratch port", rules, context};

@@ -25,13 +25,17 @@ class TableFault final : public Fault {
   void recall(const base::Json& found) override;
 
  private:
+  std::string met() const;
+  std::string counts_proof() const;
+
   std::string what_;
   std::vector<PacketRule> rules_;
   FaultContext& context_;
   std::string name_;
   std::optional<NftTable> table_;
   bool removed_ = false;
-  std::uint64_t packets_ = 0;
+  bool draws_ = false;  // cuts a share only
+  PacketCounts counts_;
   base::Instant armed_at_;
   std::optional<base::Instant> gone_wait_since_;
 };
@@ -39,6 +43,11 @@ class TableFault final : public Fault {
 // From details: `what` and `rules`.
 base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
                                                         FaultContext& context);
+
+// The details of a binding that create_table_fault() takes; `resources` are the endpoints, which no
+// other fault may touch meanwhile.
+base::Json table_details(const std::string& what, const std::vector<PacketRule>& rules,
+                         const std::vector<PacketEndpoint>& endpoints);
 
 // The same table for a loopback port of our own on which nobody serves, with packets sent to it.
 base::Result<std::string> rehearse_table_fault(const model::FaultBinding& binding,

@@ -9,6 +9,7 @@
 #include <array>
 #include <csignal>
 
+#include "base/random.h"
 #include "base/units.h"
 #include "inject/fault.h"
 #include "inject/faults/process/revival.h"
@@ -28,7 +29,7 @@ constexpr std::string_view kMechanism = "pidfd signal";
 constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
 constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
 constexpr std::array<std::string_view, 3> kRestoreChoices{"start", "await", "none"};
-constexpr std::array<ParameterDescriptor, 7> kParameters{{
+constexpr std::array<ParameterDescriptor, 8> kParameters{{
     service_parameter("The service of which members are killed."),
     member_parameter("The member to kill, by name or role; without it, `count` decides."),
     count_parameter("How many members are killed."),
@@ -37,6 +38,13 @@ constexpr std::array<ParameterDescriptor, 7> kParameters{{
      .type = ValueType::kSignal,
      .default_text = "SIGKILL",
      .summary = "The signal that is sent; it must be one that ends the process."},
+    {.name = "every",
+     .type = ValueType::kDuration,
+     .minimum = 1e8,
+     .maximum = 3.6e12,
+     .summary = "Kills again at this interval until the fault ends: `count` members of those that "
+                "run then, chosen anew each time by the run's seed. Their supervisor must bring "
+                "them back meanwhile; where nobody runs, the interval passes."},
     {.name = "restore",
      .type = ValueType::kChoice,
      .default_text = "start",
@@ -76,13 +84,28 @@ constexpr model::FaultKindDescriptor kDescriptor{
 };
 
 constexpr base::Duration kEndGrace = std::chrono::seconds(5);
+constexpr base::Duration kKillGrace = std::chrono::milliseconds(200);
 
 class KillFault final : public Fault {
  public:
-  KillFault(std::vector<Target> targets, int signal, Revival::Plan plan, FaultContext& context)
+  // With `every` above zero: what is killed again at that interval.
+  struct Again {
+    base::Duration every{};
+    std::string member;  // empty: any
+    std::size_t count = 1;
+    bool random = true;
+    std::uint64_t seed = 0;
+  };
+
+  KillFault(std::vector<Target> targets, int signal, Again again, Revival::Plan plan,
+            FaultContext& context)
       : targets_(std::move(targets)),
         signal_(signal),
+        again_(std::move(again)),
+        draws_(again_.seed),
         restore_(plan.restore),
+        service_(plan.service),
+        before_(plan.before),
         revival_(std::move(plan), context),
         context_(context) {}
 
@@ -123,6 +146,7 @@ class KillFault final : public Fault {
   }
 
   Step hold() override {
+    if (again_.every > base::Duration::zero()) return kill_again();
     if (restore_ != Restore::kAwait || told_) return Step::done({});
     const auto replacement = revival_.replaced(targets_);
     Step step = Step::wait(std::chrono::milliseconds(100));
@@ -145,16 +169,23 @@ class KillFault final : public Fault {
       else
         dying.push_back(process->get());
     }
+    for (const base::PidFd& process : later_) {
+      if (!process.ended()) dying.push_back(process.get());
+    }
+    add_lost_later();
     // A polite signal may still be at work: what ends later must be brought back, too.
     const base::Instant now = base::BootClock::now();
     if (!revert_since_) revert_since_ = now;
-    const bool may_still_end = !recalled_ || signal_ != SIGKILL;
-    if (!dying.empty() && now - *revert_since_ < kEndGrace && may_still_end)
-      return Step::wait_for(std::move(dying), *revert_since_ + kEndGrace - now);
+    // After a replay's SIGKILL, sent or not, a moment is enough.
+    const base::Duration grace = recalled_ && signal_ == SIGKILL ? kKillGrace : kEndGrace;
+    if (!dying.empty() && now - *revert_since_ < grace)
+      return Step::wait_for(std::move(dying), *revert_since_ + grace - now);
     Step begun = revival_.begin(lost_);
     if (!dying.empty())
       begun.text += fmt::format("; {} of the targets still run: {} did not end them", dying.size(),
                                 signal_text());
+    if (!killed_later_.empty())
+      begun.text += fmt::format("; {} were killed in all", targets_.size() + killed_later_.size());
     return begun;
   }
 
@@ -171,9 +202,65 @@ class KillFault final : public Fault {
       if (auto process = base::PidFd::open(target.identity); process.ok())
         processes_.push_back(std::move(*process));
     }
+    for (const Json& item : field(found, "killing")) {
+      const Target target = target_from_json(item);
+      if (is_bound(target)) continue;
+      killed_later_.push_back(target);
+      if (auto process = base::PidFd::open(target.identity); process.ok())
+        later_.push_back(std::move(*process));
+    }
   }
 
  private:
+  Step kill_again() {
+    const base::Instant now = base::BootClock::now();
+    if (next_ == base::Instant{}) next_ = sent_at_ + again_.every;
+    if (now < next_) return Step::wait(next_ - now);
+    while (next_ <= now) next_ += again_.every;  // a late interval is left out, not made up for
+    auto running = running_members(context_.host(), service_);
+    if (!running.ok()) return Step::failed(std::move(running).error());
+    if (!again_.member.empty())
+      std::erase_if(*running, [&](const Target& each) { return each.member != again_.member; });
+    std::vector<Target> chosen;
+    for (const std::size_t i :
+         choose_indices(running->size(), again_.count, again_.random, draws_.next()))
+      chosen.push_back((*running)[i]);
+    auto killed = note_and_signal(context_, chosen, signal_);
+    if (!killed.ok()) return Step::failed(std::move(killed).error());
+    std::erase_if(later_, [](const base::PidFd& process) { return process.ended(); });
+    for (std::size_t i = 0; i < killed->targets.size(); ++i) {
+      killed_later_.push_back(killed->targets[i]);
+      later_.push_back(std::move(killed->processes[i]));
+    }
+    Step step = Step::wait(next_ - now);
+    step.text = killed->targets.empty()
+                    ? fmt::format("nobody of {} runs: this interval passes", service_.name)
+                    : fmt::format("sent {} to {}, kill {}", signal_text(),
+                                  describe_targets(killed->targets),
+                                  targets_.size() + killed_later_.size());
+    return step;
+  }
+
+  bool is_bound(const Target& target) const {
+    return std::any_of(targets_.begin(), targets_.end(),
+                       [&](const Target& each) { return each.identity == target.identity; });
+  }
+
+  // Of the members at bind those that an interval killed, themselves or in a later incarnation.
+  void add_lost_later() {
+    const bool named = !service_.members.empty();
+    for (const Target& target : before_) {
+      const bool listed = std::any_of(lost_.begin(), lost_.end(), [&](const Target& each) {
+        return each.identity == target.identity;
+      });
+      const bool hit =
+          std::any_of(killed_later_.begin(), killed_later_.end(), [&](const Target& each) {
+            return each.identity == target.identity || (named && each.member == target.member);
+          });
+      if (hit && !listed && !is_bound(target)) lost_.push_back(target);
+    }
+  }
+
   const base::PidFd* find(const Target& target) const {
     for (const base::PidFd& process : processes_) {
       if (process.identity() == target.identity) return &process;
@@ -184,10 +271,17 @@ class KillFault final : public Fault {
 
   std::vector<Target> targets_;
   int signal_;
+  Again again_;
+  base::Random draws_;
   Restore restore_;
+  model::Service service_;
+  std::vector<Target> before_;  // members at bind
   Revival revival_;
   FaultContext& context_;
   std::vector<base::PidFd> processes_;
+  std::vector<Target> killed_later_;  // at the intervals
+  std::vector<base::PidFd> later_;    // of them, those that may not have ended yet
+  base::Instant next_;
   std::vector<Target> lost_;
   std::optional<base::Instant> revert_since_;
   base::Instant sent_at_;
@@ -208,10 +302,14 @@ void describe_kill(const model::SystemMap&, const model::FaultSpecification& fau
       "itself";
   if (restore == Restore::kAwait) revert = "its supervisor brings it back; that is awaited";
   if (restore == Restore::kNone) revert = "nobody brings it back: it stays down";
-  planned.changes = {
-      {.change = fmt::format("{} is sent to {}", parameters.text("signal"), planned.target),
-       .revert = revert,
-       .lifetime = LifetimeClass::kOneWay}};
+  std::string change = fmt::format("{} is sent to {}", parameters.text("signal"), planned.target);
+  if (const auto every = parameters.optional_duration("every"); every && every->count() > 0) {
+    const auto kills = 1 + (fault.duration.count() - 1) / every->count();
+    planned.processes_max *= static_cast<int>(std::clamp<std::int64_t>(kills, 1, 10'000));
+    change += fmt::format(", and every {} again to members that run then: {} kills at most",
+                          base::format_duration(*every), planned.processes_max);
+  }
+  planned.changes = {{.change = change, .revert = revert, .lifetime = LifetimeClass::kOneWay}};
 }
 
 base::Status check_signal(const std::string& name) {
@@ -231,25 +329,17 @@ base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
   const std::string signal = parameters.text("signal");
   SQUALL_TRY(check_signal(signal));
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  const bool starts = parameters.text("restore") == "start";
-  for (const host::Member& member : members.chosen) {
-    const auto& named = members.service->members;
-    const bool own = std::any_of(named.begin(), named.end(), [&](const model::MemberSelector& m) {
-      return m.name == member.name && !m.start.empty();
-    });
-    if (!starts || own || !members.service->start.empty()) continue;
-    return base::Error{
-        .code = base::ErrorCode::kUnsupported,
-        .message =
-            fmt::format("`restore: start` needs to know how {} is started", members.service->name),
-        .hint =
-            "give the service a `start:` in the map, or say `restore: await` (a supervisor "
-            "restarts it) or `restore: none`"};
-  }
+  if (parameters.text("restore") == "start") SQUALL_TRY(check_startable(members));
+  const bool wanted = !parameters.optional_text("member").value_or("").empty();
   const Json extra = {
       {"signal", signal_number(signal)},
       {"restore", parameters.text("restore")},
       {"limit_ns", parameters.duration("limit").count()},
+      {"every_ns", parameters.optional_duration("every").value_or(base::Duration{}).count()},
+      {"count", planned_count(parameters)},
+      {"random", parameters.boolean("random")},
+      {"member", wanted ? members.chosen.front().name : std::string{}},
+      {"seed", seed_of(request)},
       {"resources",
        Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
   return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
@@ -261,8 +351,15 @@ base::Result<std::unique_ptr<Fault>> create_kill(const model::FaultBinding& bind
   const auto signal = static_cast<int>(integer_field(binding.details.json(), "signal"));
   if (signal <= 0 || signal >= SIGRTMIN || ::sigabbrev_np(signal) == nullptr)
     return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the binding has no signal"};
-  return std::unique_ptr<Fault>{
-      std::make_unique<KillFault>(targets_of(binding), signal, std::move(plan), context)};
+  const Json& details = binding.details.json();
+  KillFault::Again again{.every = base::Duration{integer_field(details, "every_ns")},
+                         .member = text_field(details, "member"),
+                         .count = static_cast<std::size_t>(
+                             std::clamp<std::int64_t>(integer_field(details, "count"), 1, 1000)),
+                         .random = boolean_field(details, "random"),
+                         .seed = unsigned_field(details, "seed")};
+  return std::unique_ptr<Fault>{std::make_unique<KillFault>(
+      targets_of(binding), signal, std::move(again), std::move(plan), context)};
 }
 
 base::Result<std::string> rehearse_kill(const model::FaultBinding& binding, FaultContext& context) {

@@ -12,6 +12,7 @@
 #include "base/files.h"
 #include "base/random.h"
 #include "base/text.h"
+#include "inject/fault.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
 #include "inject/programs.h"
@@ -22,16 +23,6 @@ namespace squall::inject {
 namespace {
 
 using base::Json;
-
-// Two faults of one plan must not choose alike only because they share its seed.
-std::uint64_t mix(std::uint64_t seed, std::string_view name) {
-  std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a
-  for (const char c : name) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3u;
-  }
-  return seed ^ hash;
-}
 
 std::string list_members(const std::vector<host::Member>& members) {
   std::vector<std::string> parts;
@@ -83,7 +74,7 @@ base::Result<std::vector<host::Member>> pick(const BindRequest& request,
                                service.name, list_members(all)),
         .hint = "lower `count`, or start the missing ones"};
   }
-  return choose(all, count, parameters.boolean("random"), mix(request.seed, request.fault.name));
+  return choose(all, count, parameters.boolean("random"), seed_of(request));
 }
 
 base::Status check_permitted(const std::vector<host::Member>& chosen) {
@@ -102,9 +93,9 @@ base::Status check_permitted(const std::vector<host::Member>& chosen) {
 
 }  // namespace
 
-std::vector<host::Member> choose(const std::vector<host::Member>& members, std::size_t count,
-                                 bool random, std::uint64_t seed) {
-  std::vector<std::size_t> order(members.size());
+std::vector<std::size_t> choose_indices(std::size_t members, std::size_t count, bool random,
+                                        std::uint64_t seed) {
+  std::vector<std::size_t> order(members);
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   count = std::min(count, order.size());
   if (random) {
@@ -114,8 +105,14 @@ std::vector<host::Member> choose(const std::vector<host::Member>& members, std::
   }
   order.resize(count);
   std::sort(order.begin(), order.end());
+  return order;
+}
+
+std::vector<host::Member> choose(const std::vector<host::Member>& members, std::size_t count,
+                                 bool random, std::uint64_t seed) {
   std::vector<host::Member> chosen;
-  for (const std::size_t i : order) chosen.push_back(members[i]);
+  for (const std::size_t i : choose_indices(members.size(), count, random, seed))
+    chosen.push_back(members[i]);
   return chosen;
 }
 
@@ -229,6 +226,65 @@ base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& t
                        .hint = "find out why it ends by itself, then run again"};
   }
   return opened;
+}
+
+base::Result<Signalled> note_and_signal(FaultContext& context, const std::vector<Target>& targets,
+                                        int signal) {
+  Signalled result;
+  Json list = Json::array();
+  for (const Target& target : targets) {
+    SQUALL_TRY(check_not_ourselves(target.identity.pid));
+    auto process = base::PidFd::open(target.identity);
+    if (!process.ok() && process.error().code != base::ErrorCode::kNotFound)
+      return std::move(process).error();
+    if (!process.ok() || process->ended()) continue;
+    list.push_back(to_json(target));
+    result.targets.push_back(target);
+    result.processes.push_back(std::move(*process));
+  }
+  if (result.targets.empty()) return result;
+  SQUALL_TRY(context.note({{"killing", list}}));
+  for (std::size_t i = 0; i < result.processes.size(); ++i) {
+    auto sent = result.processes[i].signal(signal);
+    if (sent.ok() || sent.error().code == base::ErrorCode::kNotFound) continue;
+    base::Error error = std::move(sent).error();
+    if (error.code == base::ErrorCode::kPermission)
+      error.hint = "CAP_KILL is needed: run as root with it";
+    return error;
+  }
+  return result;
+}
+
+base::Result<std::vector<Target>> running_members(const host::Host& host,
+                                                  const model::Service& service) {
+  SQUALL_ASSIGN(const auto members, host::find_members(host, service));
+  std::vector<Target> targets;
+  for (const host::Member& member : members) {
+    if (member.process.state == 'Z' || member.process.state == 'X') continue;
+    targets.push_back({.member = member.name,
+                       .identity = member.process.identity,
+                       .description = describe_member(member)});
+  }
+  return targets;
+}
+
+base::Status check_startable(const ChosenMembers& members) {
+  if (!members.service->start.empty()) return {};
+  const auto& named = members.service->members;
+  for (const host::Member& member : members.chosen) {
+    const bool own = std::any_of(named.begin(), named.end(), [&](const model::MemberSelector& m) {
+      return m.name == member.name && !m.start.empty();
+    });
+    if (own) continue;
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message =
+            fmt::format("`restore: start` needs to know how {} is started", members.service->name),
+        .hint =
+            "give the service a `start:` in the map, or say `restore: await` (a supervisor "
+            "restarts it) or `restore: none`"};
+  }
+  return {};
 }
 
 std::string describe_targets(const std::vector<Target>& targets) {

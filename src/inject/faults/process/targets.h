@@ -15,6 +15,8 @@
 
 namespace squall::inject {
 
+class FaultContext;
+
 // The parameters by which a fault chooses members; every kind says in words of its own what happens
 // to them.
 constexpr model::ParameterDescriptor service_parameter(std::string_view summary) {
@@ -52,6 +54,8 @@ base::Result<ChosenMembers> choose_members(const BindRequest& request);
 // members and seed give the same choice everywhere.
 std::vector<host::Member> choose(const std::vector<host::Member>& members, std::size_t count,
                                  bool random, std::uint64_t seed);
+std::vector<std::size_t> choose_indices(std::size_t members, std::size_t count, bool random,
+                                        std::uint64_t seed);
 
 // "worker-2 (orchestrator-worker pid 4242)"
 std::string describe_member(const host::Member& member);
@@ -78,6 +82,22 @@ std::vector<Target> targets_of(const model::FaultBinding& binding);
 
 // Opens each; kNotFound with "ended between bind and arm" when one is gone or was reborn.
 base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& targets);
+
+// Opens, notes as `killing` and signals each; those that ended by themselves are left out. For
+// faults that kill more than what was bound. kBlocked when one of them is Squall itself.
+struct Signalled {
+  std::vector<Target> targets;
+  std::vector<base::PidFd> processes;  // in the same order
+};
+base::Result<Signalled> note_and_signal(FaultContext& context, const std::vector<Target>& targets,
+                                        int signal);
+
+// Members of the service that run now (no zombies).
+base::Result<std::vector<Target>> running_members(const host::Host& host,
+                                                  const model::Service& service);
+
+// Without `start:` in the map nobody can be started: kUnsupported.
+base::Status check_startable(const ChosenMembers& members);
 
 // "a and b"
 std::string describe_targets(const std::vector<Target>& targets);
