@@ -10,12 +10,23 @@ extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
+extern const FaultKind kResourceDiskFill;
+extern const FaultKind kResourceDescriptors;
+extern const FaultKind kResourcePort;
+extern const FaultKind kResourceConnections;
+extern const FaultKind kResourceCpuQuota;
+extern const FaultKind kResourceMemoryLimit;
+extern const FaultKind kResourcePids;
+extern const FaultKind kResourceIoThrottle;
 extern const FaultKind kCommand;
 
 namespace {
 
-constexpr std::array<const FaultKind*, 6> kKinds{
-    &kProcessKill, &kProcessPause, &kProcessRestart, &kNetworkPartition, &kNetworkRefuse, &kCommand,
+constexpr std::array kKinds{
+    &kProcessKill,         &kProcessPause,     &kProcessRestart,      &kNetworkPartition,
+    &kNetworkRefuse,       &kResourceDiskFill, &kResourceDescriptors, &kResourcePort,
+    &kResourceConnections, &kResourceCpuQuota, &kResourceMemoryLimit, &kResourcePids,
+    &kResourceIoThrottle,  &kCommand,
 };
 
 }  // namespace
