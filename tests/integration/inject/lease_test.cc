@@ -1,6 +1,8 @@
 // The promise: whoever dies, hangs or is silent, the fault ends.
 
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <map>
 #include <set>
@@ -364,6 +366,38 @@ TEST_F(CrashSweep, APausedProcessAlwaysRunsAgain) {
 TEST_F(CrashSweep, AKilledMemberIsAlwaysBroughtBackOnce) {
   sweep([&] { return bind_or_die("process.kill", kill_parameters("start")); }, 13,
         [&] { EXPECT_EQ(find_victims().size(), 1u); });
+}
+
+TEST_F(CrashSweep, ALoweredLimitAlwaysComesBack) {
+  rlimit before{};
+  ASSERT_EQ(::prlimit(victim_.pid, RLIMIT_NOFILE, nullptr, &before), 0);
+  Json parameters = pause_parameters();
+  parameters["limit"] = 20;
+  const auto binding = bind_or_die("resource.descriptors", parameters);
+  sweep([&] { return binding; }, 11,
+        [&] {
+          rlimit now{};
+          ASSERT_EQ(::prlimit(victim_.pid, RLIMIT_NOFILE, nullptr, &now), 0);
+          EXPECT_EQ(now.rlim_cur, before.rlim_cur);
+        });
+}
+
+TEST_F(CrashSweep, AQuotaAlwaysComesBack) {
+  const std::string group = "/sys/fs/cgroup/cpu/squall-sweep-" + std::to_string(::getpid());
+  if (::mkdir(group.c_str(), 0755) != 0) GTEST_SKIP() << "no cgroup v1 with the controller cpu";
+  ::kill(victim_.pid, SIGKILL);
+  ASSERT_TRUE(victims_[0].wait(10s).ok());
+  victim_ = start_victim({"burns"});
+  const base::UniqueFd procs{::open((group + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC)};
+  ASSERT_TRUE(base::write_all(procs.get(), std::to_string(victim_.pid)).ok());
+  Json parameters = pause_parameters();
+  parameters["processors"] = 0.1;
+  const auto binding = bind_or_die("resource.cpu_quota", parameters);
+  sweep(
+      [&] { return binding; }, 5,
+      [&] { EXPECT_EQ(base::read_pseudo_file(group + "/cpu.cfs_quota_us").value_or(""), "-1\n"); });
+  ::kill(victim_.pid, SIGKILL);
+  wait_until([&] { return ::rmdir(group.c_str()) == 0; }, "an empty group");
 }
 
 }  // namespace

@@ -284,7 +284,7 @@ class ResourceConnections : public ResourceGroups {
   }
   static Json wanted(int count, const std::string& hold) {
     return {{"service", "server"},
-            {"count", count},
+            {"connections", count},
             {"hold", hold},
             {"user", "postgres"},
             {"database", "postgres"}};

@@ -40,7 +40,7 @@ base::Error write_failure(const LimitChange& change, const std::string& text, in
 
 base::Status write_text(const LimitChange& change, const std::string& value) {
   const std::string text = change.key.empty() ? value : change.key + " " + value;
-  const base::UniqueFd file{::open(change.file.c_str(), O_WRONLY | O_CLOEXEC)};
+  const base::UniqueFd file{::open(change.file.c_str(), O_WRONLY | O_TRUNC | O_CLOEXEC)};
   if (!file) return write_failure(change, text, errno);
   if (::write(file.get(), text.data(), text.size()) < 0) return write_failure(change, text, errno);
   return {};

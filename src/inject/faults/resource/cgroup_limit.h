@@ -49,7 +49,18 @@ base::Result<std::uint64_t> read_number(const LimitCounter& counter);
 base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& members,
                                                          std::string_view v1, std::string_view v2);
 
-// `what`: "throttled", for texts: what the counters count.
+// What each kind writes to a group; reads the group's files as they are now. An error says why the
+// fault would squeeze nothing, or too much.
+base::Result<GroupLimit> cpu_quota_of(const ControllerGroup& group, double processors);
+base::Result<GroupLimit> memory_limit_of(const ControllerGroup& group,
+                                         const model::Parameters& parameters);
+base::Result<GroupLimit> pids_limit_of(const ControllerGroup& group,
+                                       const model::Parameters& parameters);
+// `disk`: "254:0".
+base::Result<GroupLimit> io_throttle_of(const ControllerGroup& group, const std::string& disk,
+                                        const model::Parameters& parameters);
+
+// `what`: what the counters count, for texts: "times that it was met:".
 base::Result<model::FaultBinding> bind_group_limits(const BindRequest& request,
                                                     const ChosenMembers& members, bool v2,
                                                     std::string_view what,

@@ -40,7 +40,7 @@ constexpr std::array<ParameterDescriptor, 6> kParameters{{
      .type = ValueType::kService,
      .required = true,
      .summary = "The server whose connections are used up."},
-    {.name = "count",
+    {.name = "connections",
      .type = ValueType::kInteger,
      .required = true,
      .minimum = 1,
@@ -87,14 +87,14 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .parameters = kParameters,
     .can_be_effective = true,
     .example =
-        "- resource.connections: { service: db, count: 100, hold: postgres }\n"
+        "- resource.connections: { service: db, connections: 100, hold: postgres }\n"
         "  name: pool-exhausted\n"
         "  at: 5s\n"
         "  for: 20s\n",
 };
 
 constexpr std::size_t kOpenedPerStep = 64;
-constexpr std::size_t kClosedPerStep = 1024;
+constexpr std::size_t kClosedPerStep = 256;
 constexpr std::size_t kTriedAgainPerLook = 4;
 constexpr base::Duration kPause = std::chrono::milliseconds(1);
 constexpr base::Duration kLook = std::chrono::milliseconds(5);
@@ -252,7 +252,7 @@ class Connections final : public Fault {
         .code = base::ErrorCode::kExhausted,
         .message = fmt::format("{} connections need {} descriptors; the holder may have {}",
                                places_.size(), needed, limit.rlim_max),
-        .hint = "lower `count`, or raise the hard limit: ulimit -Hn"};
+        .hint = "lower `connections`, or raise the hard limit: ulimit -Hn"};
   }
 
   void open(Place& place) {
@@ -423,8 +423,8 @@ void describe_connections(const model::SystemMap&, const model::FaultSpecificati
   planned.services = {service};
   planned.processes_max = 0;
   planned.changes = {
-      {.change = fmt::format("Squall holds {} connections to {} ({})", parameters.integer("count"),
-                             service, parameters.text("hold")),
+      {.change = fmt::format("Squall holds {} connections to {} ({})",
+                             parameters.integer("connections"), service, parameters.text("hold")),
        .revert = "they are closed; the kernel does that when their owner dies",
        .lifetime = LifetimeClass::kKernelHeld}};
 }
@@ -464,7 +464,7 @@ base::Result<model::FaultBinding> bind_connections(const BindRequest& request) {
                                .description = fmt::format("connections of {} at {}", name, text)});
   }
   Json details = {
-      {"places", places}, {"count", parameters.integer("count")}, {"resources", resources}};
+      {"places", places}, {"count", parameters.integer("connections")}, {"resources", resources}};
   if (parameters.text("hold") == "postgres") {
     details["user"] = parameters.text("user");
     details["database"] = parameters.text("database");

@@ -72,7 +72,9 @@ base::Error not_lower(const ControllerGroup& group, const std::string& former, d
           .hint = "lower `processors`"};
 }
 
-base::Result<GroupLimit> limit_group(const ControllerGroup& group, double processors) {
+}  // namespace
+
+base::Result<GroupLimit> cpu_quota_of(const ControllerGroup& group, double processors) {
   GroupLimit limit;
   limit.counters = {{.file = group.folder + "/cpu.stat", .key = "nr_throttled", .field = {}}};
   LimitChange change;
@@ -108,13 +110,15 @@ base::Result<GroupLimit> limit_group(const ControllerGroup& group, double proces
   return limit;
 }
 
+namespace {
+
 base::Result<model::FaultBinding> bind_cpu_quota(const BindRequest& request) {
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
   SQUALL_ASSIGN(const auto groups, own_groups_of(members, "cpu", "cpu"));
   std::vector<GroupLimit> limits;
   for (const ControllerGroup& group : groups) {
     SQUALL_ASSIGN(GroupLimit limit,
-                  limit_group(group, request.fault.parameters.number("processors")));
+                  cpu_quota_of(group, request.fault.parameters.number("processors")));
     limits.push_back(std::move(limit));
   }
   return bind_group_limits(request, members, groups.front().v2,

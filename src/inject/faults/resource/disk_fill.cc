@@ -182,7 +182,7 @@ class DiskFill final : public Fault {
     if (!ballast_) return Step::done(given_back());
     if (!reverting_) {
       reverting_ = true;
-      piece_ = 256 * kMiB;
+      piece_ = 64 * kMiB;
       if (const auto space = space_of(path_); space.ok()) at_revert_ = space->free(reserve_);
       left_ = taken_;
     }

@@ -149,8 +149,10 @@ std::string merged_line(const std::string& former, const model::Parameters& para
   return base::join(line, " ");
 }
 
-base::Result<GroupLimit> limit_group(const ControllerGroup& group, const std::string& disk,
-                                     const model::Parameters& parameters) {
+}  // namespace
+
+base::Result<GroupLimit> io_throttle_of(const ControllerGroup& group, const std::string& disk,
+                                        const model::Parameters& parameters) {
   GroupLimit limit;
   for (const Aspect& aspect : kAspects) {
     const auto rate = parameters.optional_integer(aspect.parameter);
@@ -192,6 +194,8 @@ base::Result<GroupLimit> limit_group(const ControllerGroup& group, const std::st
   return limit;
 }
 
+namespace {
+
 base::Result<model::FaultBinding> bind_io_throttle(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
   if (rates_text(parameters).empty()) {
@@ -206,7 +210,7 @@ base::Result<model::FaultBinding> bind_io_throttle(const BindRequest& request) {
   SQUALL_ASSIGN(const auto groups, own_groups_of(members, "blkio", "io"));
   std::vector<GroupLimit> limits;
   for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, limit_group(group, disk, parameters));
+    SQUALL_ASSIGN(GroupLimit limit, io_throttle_of(group, disk, parameters));
     limits.push_back(std::move(limit));
   }
   return bind_group_limits(request, members, groups.front().v2, "bytes that went through:", limits);

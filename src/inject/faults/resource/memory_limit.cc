@@ -87,8 +87,10 @@ std::uint64_t pinned_bytes(const ControllerGroup& group) {
   return used - std::min(used, cache);
 }
 
-base::Result<GroupLimit> limit_group(const ControllerGroup& group,
-                                     const model::Parameters& parameters) {
+}  // namespace
+
+base::Result<GroupLimit> memory_limit_of(const ControllerGroup& group,
+                                         const model::Parameters& parameters) {
   const std::uint64_t pinned = pinned_bytes(group);
   std::uint64_t wanted =
       parameters.has("limit") ? parameters.size("limit") : pinned + parameters.size("left");
@@ -130,13 +132,15 @@ base::Result<GroupLimit> limit_group(const ControllerGroup& group,
   return limit;
 }
 
+namespace {
+
 base::Result<model::FaultBinding> bind_memory_limit(const BindRequest& request) {
   SQUALL_TRY(check_exactly_one(request.fault.parameters, "limit", "left"));
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
   SQUALL_ASSIGN(const auto groups, own_groups_of(members, "memory", "memory"));
   std::vector<GroupLimit> limits;
   for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, limit_group(group, request.fault.parameters));
+    SQUALL_ASSIGN(GroupLimit limit, memory_limit_of(group, request.fault.parameters));
     limits.push_back(std::move(limit));
   }
   return bind_group_limits(request, members, groups.front().v2, "times that it was met:", limits);

@@ -72,8 +72,10 @@ void describe_pids(const model::SystemMap&, const model::FaultSpecification& fau
                       .lifetime = LifetimeClass::kJournaled}};
 }
 
-base::Result<GroupLimit> limit_group(const ControllerGroup& group,
-                                     const model::Parameters& parameters) {
+}  // namespace
+
+base::Result<GroupLimit> pids_limit_of(const ControllerGroup& group,
+                                       const model::Parameters& parameters) {
   LimitChange change{
       .file = group.folder + "/pids.max", .key = {}, .value = {}, .former = {}, .absent = {}};
   SQUALL_ASSIGN(change.former, read_limit(change.file));
@@ -97,13 +99,15 @@ base::Result<GroupLimit> limit_group(const ControllerGroup& group,
   return limit;
 }
 
+namespace {
+
 base::Result<model::FaultBinding> bind_pids(const BindRequest& request) {
   SQUALL_TRY(check_exactly_one(request.fault.parameters, "limit", "left"));
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
   SQUALL_ASSIGN(const auto groups, own_groups_of(members, "pids", "pids"));
   std::vector<GroupLimit> limits;
   for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, limit_group(group, request.fault.parameters));
+    SQUALL_ASSIGN(GroupLimit limit, pids_limit_of(group, request.fault.parameters));
     limits.push_back(std::move(limit));
   }
   return bind_group_limits(request, members, groups.front().v2,
