@@ -3,6 +3,7 @@
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 
+#include "inject/journal.h"
 #include "integration/inject/fixture.h"
 #include "support/servers.h"
 
@@ -183,6 +184,27 @@ TEST_F(ResourceGroups, AServiceThatGrowsMeetsItsMemoryLimit) {
   EXPECT_NE(effective.text.find("in force"), std::string::npos);
   EXPECT_NE(wait_for_notice().text.find("the kernel killed 1"), std::string::npos);
   wait_until([&] { return process_state(victim).value_or('Z') == 'Z'; }, "the victim's end");
+  take_away();
+  EXPECT_EQ(value(file), before);
+}
+
+TEST_F(ResourceGroups, AMemoryLimitIsApproachedInSteps) {
+  if (!make_group("memory")) GTEST_SKIP() << "no cgroup with the controller memory";
+  const auto victim = start_in_group({"caches=" + folder_ + "/cached"});
+  const std::string file = limit_file("memory");
+  const std::string before = value(file);
+  const std::string name = file == "memory.max" ? "memory.current" : "memory.usage_in_bytes";
+  const auto used = [&] { return std::strtoull(value(name).c_str(), nullptr, 10); };
+  wait_until([&] { return used() > (200u << 20); }, "200 MiB of page cache");
+  start_holder();
+  lease_ = arm(bind_or_die("resource.memory_limit", parameters("left", 8 << 20)));
+  wait_for(LeaseState::kArmed);
+  EXPECT_LT(used(), 64u << 20);
+  // One note a step, each of them before its write.
+  const auto journal = read_journal(StateDirectory{state_}.lease_files().at(0));
+  ASSERT_TRUE(journal.ok());
+  EXPECT_GE(journal->notes.size(), 3u);
+  EXPECT_NE(process_state(victim).value_or('X'), 'X');
   take_away();
   EXPECT_EQ(value(file), before);
 }

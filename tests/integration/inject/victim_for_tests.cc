@@ -1,7 +1,8 @@
 // A process for tests to break: `victim_for_tests MARKER [children=N] [ignore-term] [forks]`, or
-// one that uses a resource: `burns`, `grows`, `opens=FILE`, `starts=FILE`, `writes=FILE`;
-// `opens` and `starts` say in FILE what they get: "3 EMFILE" is three descriptors, then that error.
-// Found by its marker; ends by itself after two minutes, whatever becomes of the test.
+// one that uses a resource: `burns`, `grows`, `caches=FILE`, `opens=FILE`, `starts=FILE`,
+// `writes=FILE`; `opens` and `starts` say in FILE what they get: "3 EMFILE" is three descriptors,
+// then that error. Found by its marker; ends by itself after two minutes, whatever becomes of the
+// test.
 
 #include <fcntl.h>
 #include <sys/prctl.h>
@@ -53,6 +54,18 @@ void start_child() {
     std::memset(std::malloc(kPiece), 1, kPiece);
     ::usleep(5000);
   }
+}
+
+// Fills the page cache with 256 MiB of a file.
+void cache(const char* path) {
+  constexpr std::size_t kPiece = 1024 * 1024;
+  const int file = ::open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  const std::string piece(kPiece, 'x');
+  for (int i = 0; i < 256; ++i) {
+    if (::write(file, piece.data(), kPiece) < 0) ::_exit(1);
+    ::sync_file_range(file, 0, 0, SYNC_FILE_RANGE_WRITE);
+  }
+  ::fdatasync(file);
 }
 
 // Tries `attempt` again and again; it says how often it succeeded before errno was set.
@@ -115,6 +128,7 @@ int main(int argc, char** argv) {
     if (word == "ignore-term") ::signal(SIGTERM, SIG_IGN);
     forks = forks || word == "forks";
     if (word == "burns") burn_for_ever();
+    if (word.starts_with("caches=")) cache(argv[i] + 7);
     if (word == "grows") grow_for_ever();
     if (word.starts_with("opens=")) report_for_ever(argv[i] + 6, open_some);
     if (word.starts_with("starts=")) report_for_ever(argv[i] + 7, start_one);

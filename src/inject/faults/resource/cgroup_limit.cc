@@ -8,6 +8,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <set>
 
 #include "base/files.h"
 #include "base/ids.h"
@@ -22,6 +23,7 @@ namespace {
 using base::Json;
 
 constexpr base::Duration kLook = std::chrono::milliseconds(20);
+constexpr base::Duration kPause = std::chrono::milliseconds(1);
 constexpr base::Duration kWatch = std::chrono::milliseconds(200);
 
 base::Error write_failure(const LimitChange& change, const std::string& text, int error) {
@@ -54,10 +56,26 @@ std::string shown(const std::string& value) {
   return value.empty() ? "no limit" : "`" + value + "`";
 }
 
+constexpr std::uint64_t kSmallestPiece = 64 * 1024 * 1024;
+constexpr std::uint64_t kPieces = 32;       // each of them is journaled
+constexpr std::uint64_t kPage = 64 * 1024;  // the largest that Linux has
+
 struct Part {
   LimitChange change;
-  bool noted = false;
+  std::set<std::string> ours;  // the values that were noted, each before it was written
+  bool done = false;           // the last one was written
 };
+
+// What is written next: the value itself, or one on the way to it from what is used now.
+std::string next_value(const Part& part) {
+  const LimitChange& change = part.change;
+  if (change.used.empty() || part.ours.size() > 2 * kPieces) return change.value;
+  const std::uint64_t target = std::strtoull(change.value.c_str(), nullptr, 10);
+  const std::uint64_t used = read_number({.file = change.used, .key = {}, .field = {}}).value_or(0);
+  if (used < target + kSmallestPiece) return change.value;
+  const std::uint64_t next = used - std::max(kSmallestPiece, (used - target) / kPieces);
+  return fmt::format("{}", std::max(target, next - next % kPage));
+}
 
 class GroupLimitFault final : public Fault {
  public:
@@ -68,18 +86,24 @@ class GroupLimitFault final : public Fault {
         what_(std::move(what)),
         await_effect_(await_effect),
         context_(context) {
-    for (const LimitChange& change : limit.changes) parts_.push_back({.change = change});
+    for (const LimitChange& change : limit.changes)
+      parts_.push_back({.change = change, .ours = {}});
   }
 
   Step arm() override {
-    if (auto opened = open_targets(targets_); !opened.ok())
-      return Step::failed(std::move(opened).error());
-    counted_ = sum(limit_.counters);
-    died_ = sum(limit_.deaths);
-    since_ = base::BootClock::now();
+    if (!begun_) {
+      if (auto opened = open_targets(targets_); !opened.ok())
+        return Step::failed(std::move(opened).error());
+      counted_ = sum(limit_.counters);
+      died_ = sum(limit_.deaths);
+      since_ = base::BootClock::now();
+      begun_ = true;
+    }
     for (Part& part : parts_) {
+      if (part.done) continue;
       if (auto written = change(part); !written.ok())
         return Step::failed(std::move(written).error());
+      if (!part.done) return Step::wait(kPause);
     }
     return Step::done("wrote " + values_text(&LimitChange::value));
   }
@@ -118,19 +142,18 @@ class GroupLimitFault final : public Fault {
   Step revert() override {
     given_back_.clear();
     for (auto part = parts_.rbegin(); part != parts_.rend(); ++part) {
-      if (!part->noted) continue;
-      if (auto done = give_back(part->change); !done.ok())
-        return Step::failed(std::move(done).error());
+      if (part->ours.empty()) continue;
+      if (auto done = give_back(*part); !done.ok()) return Step::failed(std::move(done).error());
     }
     return Step::done(summary());
   }
 
   Step verify() override {
     for (const Part& part : parts_) {
-      if (!part.noted) continue;
+      if (part.ours.empty()) continue;
       const auto now = read_limit(part.change.file, part.change.key);
       if (!now.ok() && !gone(now.error())) return Step::failed(now.error());
-      if (!now.ok() || *now != part.change.value) continue;
+      if (!now.ok() || !part.ours.contains(*now)) continue;
       return Step::failed(base::Error{
           .code = base::ErrorCode::kRevertNotVerified,
           .message = fmt::format("{} still shows {}", part.change.file, shown(*now)),
@@ -143,23 +166,26 @@ class GroupLimitFault final : public Fault {
     for (Part& part : parts_) {
       if (part.change.file == text_field(found, "file") &&
           part.change.key == text_field(found, "key"))
-        part.noted = true;
+        part.ours.insert(text_field(found, "wrote"));
     }
   }
 
  private:
   base::Status change(Part& part) {
-    LimitChange& change = part.change;
+    const LimitChange& change = part.change;
     SQUALL_ASSIGN(const std::string now, read_limit(change.file, change.key));
-    if (now != change.former) {
+    if (part.ours.empty() ? now != change.former : !part.ours.contains(now)) {
       return base::Error{.code = base::ErrorCode::kConflict,
                          .message = fmt::format("{} shows {}; when the fault was bound it was {}",
                                                 change.file, shown(now), shown(change.former)),
                          .hint = "somebody else changes it; find out who, then run again"};
     }
-    SQUALL_TRY(context_.note({{"file", change.file}, {"key", change.key}, {"former", now}}));
-    part.noted = true;
-    return write_text(change, change.value);
+    const std::string value = next_value(part);
+    SQUALL_TRY(context_.note(
+        {{"file", change.file}, {"key", change.key}, {"former", change.former}, {"wrote", value}}));
+    part.ours.insert(value);
+    part.done = value == change.value;
+    return write_text(change, value);
   }
 
   static std::string restoring_text(const LimitChange& change) {
@@ -167,14 +193,15 @@ class GroupLimitFault final : public Fault {
     return change.key.empty() ? value : change.key + " " + value;
   }
 
-  base::Status give_back(const LimitChange& change) {
+  base::Status give_back(const Part& part) {
+    const LimitChange& change = part.change;
     const auto now = read_limit(change.file, change.key);
     if (!now.ok() && gone(now.error())) {
       given_back_.push_back(change.file + " is gone with its group");
       return {};
     }
     if (!now.ok()) return now.error();
-    if (*now == change.value) {
+    if (part.ours.contains(*now)) {
       SQUALL_TRY(write_text(change, change.former.empty() ? change.absent : change.former));
       given_back_.push_back(fmt::format("{} has {} again", change.file, shown(change.former)));
     } else if (*now == change.former) {
@@ -220,6 +247,7 @@ class GroupLimitFault final : public Fault {
   bool await_effect_;
   FaultContext& context_;
   std::vector<Part> parts_;
+  bool begun_ = false;
   std::uint64_t counted_ = 0;
   std::uint64_t died_ = 0;
   base::Instant since_;
@@ -250,7 +278,8 @@ GroupLimit limit_from(const Json& details) {
                                .key = text_field(item, "key"),
                                .value = text_field(item, "value"),
                                .former = text_field(item, "former"),
-                               .absent = text_field(item, "absent")});
+                               .absent = text_field(item, "absent"),
+                               .used = text_field(item, "used")});
     }
   }
   limit.counters = counters_from(field(details, "counters"));
@@ -356,7 +385,8 @@ base::Result<model::FaultBinding> bind_group_limits(const BindRequest& request,
                          {"key", change.key},
                          {"value", change.value},
                          {"former", change.former},
-                         {"absent", change.absent}});
+                         {"absent", change.absent},
+                         {"used", change.used}});
       resources.push_back("cgroup" + change.file);
     }
     for (const LimitCounter& counter : limit.counters) counters.push_back(to_json(counter));
@@ -399,6 +429,7 @@ base::Result<std::string> rehearse_group_limit(const model::FaultBinding& bindin
   for (LimitChange change : limit.changes) {
     if (folder_of(change.file) != group) continue;
     change.file = scratch.path() + change.file.substr(group.size());
+    change.used.clear();
     SQUALL_ASSIGN(change.former, read_limit(change.file, change.key));
     copy.changes.push_back(std::move(change));
   }

@@ -26,6 +26,9 @@ struct LimitChange {
   std::string value;   // as the kernel reads it back
   std::string former;  // found when bound; empty: there was no such line
   std::string absent;  // what takes the line away
+  // The file that says how much is used, when the kernel takes back what is above the limit before
+  // its write returns: then the value is approached in steps, so that none takes long.
+  std::string used = {};
 };
 // A number that rises: the first one behind `key` in `file` (and behind `field`, if given).
 struct LimitCounter {

@@ -110,6 +110,7 @@ base::Result<GroupLimit> memory_limit_of(const ControllerGroup& group,
                      .value = fmt::format("{}", wanted),
                      .former = {},
                      .absent = {}};
+  change.used = group.folder + (group.v2 ? "/memory.current" : "/memory.usage_in_bytes");
   SQUALL_ASSIGN(change.former, read_limit(change.file));
   const std::uint64_t former = std::strtoull(change.former.c_str(), nullptr, 10);  // "max": 0
   if (former > 0 && former <= wanted) {
