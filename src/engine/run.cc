@@ -103,7 +103,8 @@ void conclude(Session& session, std::string_view document,
 // Starts the holder, binds, gathers the situation and asks the checks.
 void preflight(Session& session, const model::Plan& plan, BoundPlan& bound) {
   session.record("run.phase", "preflight", "binding the plan and checking whether it may run");
-  bound = bind_plan(plan, session.map(), session.experiment(), host::real_host());
+  bound = bind_plan(plan, session.map(), session.experiment(), host::real_host(),
+                    session.parts().inject_state_directory);
   session.document("binding", model::to_json(bound.binding));
   session.document("environment", environment_document(plan, bound.binding));
   session.parts().progress.bound(bound.binding);

@@ -67,16 +67,18 @@ std::vector<safety::Rehearsal> rehearse(const SituationSources& sources) {
 }  // namespace
 
 BoundPlan bind_plan(const model::Plan& plan, const model::SystemMap& map,
-                    const model::Experiment& experiment, const host::Host& host) {
+                    const model::Experiment& experiment, const host::Host& host,
+                    const std::string& inject_state_directory) {
   BoundPlan bound;
+  const std::string records = Workspace(map.directory).runs_directory();
   if (auto hostname = host.hostname(); hostname.ok()) bound.binding.hostname = *hostname;
   utsname names{};
   if (uname(&names) == 0) bound.binding.kernel = names.release;
   // Each fault draws from its own stream, so that adding one does not change the others' targets.
   base::Random seeds(plan.seed);
   for (std::size_t i = 0; i < experiment.faults.size(); ++i) {
-    const inject::BindRequest request{map, experiment.faults[i], plan.faults[i], host,
-                                      seeds.next()};
+    const inject::BindRequest request{map,          experiment.faults[i],   plan.faults[i], host,
+                                      seeds.next(), inject_state_directory, records};
     auto binding = inject::bind(request);
     if (binding.ok()) {
       bound.binding.faults.push_back(std::move(binding).value());

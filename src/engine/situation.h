@@ -19,7 +19,8 @@ struct BoundPlan {
   std::vector<base::Error> errors;
 };
 BoundPlan bind_plan(const model::Plan& plan, const model::SystemMap& map,
-                    const model::Experiment& experiment, const host::Host& host);
+                    const model::Experiment& experiment, const host::Host& host,
+                    const std::string& inject_state_directory = {});
 
 // How many bytes the record of this run may need, generously.
 std::uint64_t record_size_estimate(const model::SystemMap& map,

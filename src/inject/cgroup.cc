@@ -78,33 +78,107 @@ base::Result<std::string> v2_group_of(pid_t pid) {
                      .message = fmt::format("process {} is in no cgroup v2 of its own", pid)};
 }
 
-base::Status check_holds_only(const std::string& group, const base::ProcessIdentity& root) {
-  SQUALL_ASSIGN(const std::string mount, v2_mount());
+base::Status check_folder_holds_only(const std::string& folder,
+                                     const std::vector<base::ProcessIdentity>& roots) {
   std::vector<pid_t> members;
-  collect_members(mount + group, members);
+  collect_members(folder, members);
   SQUALL_ASSIGN(const std::vector<ProcessEntry> table, read_process_table());
-  const std::vector<ProcessEntry> tree = tree_of(table, root);
-  const auto holds = [&](pid_t pid) {
-    return std::find(members.begin(), members.end(), pid) != members.end();
-  };
+  std::vector<ProcessEntry> trees;
+  for (const base::ProcessIdentity& root : roots) {
+    const std::vector<ProcessEntry> tree = tree_of(table, root);
+    if (tree.empty()) {
+      return base::Error{.code = base::ErrorCode::kNotFound,
+                         .message = fmt::format("process {} has ended", root.pid)};
+    }
+    trees.insert(trees.end(), tree.begin(), tree.end());
+  }
   const auto belongs = [&](pid_t pid) {
-    return std::any_of(tree.begin(), tree.end(),
+    return std::any_of(trees.begin(), trees.end(),
                        [&](const ProcessEntry& entry) { return entry.identity.pid == pid; });
   };
   for (const pid_t pid : members) {
     if (belongs(pid)) continue;
     return base::Error{.code = base::ErrorCode::kBlocked,
-                       .message = fmt::format("cgroup {} also holds process {}", group, pid)};
+                       .message = fmt::format("cgroup {} also holds process {}", folder, pid)};
   }
-  for (const ProcessEntry& entry : tree) {
-    if (entry.state == 'Z' || holds(entry.identity.pid)) continue;
+  for (const ProcessEntry& entry : trees) {
+    const bool inside =
+        std::find(members.begin(), members.end(), entry.identity.pid) != members.end();
+    if (entry.state == 'Z' || inside) continue;
     return base::Error{
         .code = base::ErrorCode::kBlocked,
-        .message = fmt::format("process {} is outside of cgroup {}", entry.identity.pid, group)};
+        .message = fmt::format("process {} is outside of cgroup {}", entry.identity.pid, folder)};
   }
-  if (!tree.empty()) return {};
-  return base::Error{.code = base::ErrorCode::kNotFound,
-                     .message = fmt::format("process {} has ended", root.pid)};
+  return {};
+}
+
+base::Status check_holds_only(const std::string& group, const base::ProcessIdentity& root) {
+  SQUALL_ASSIGN(const std::string mount, v2_mount());
+  return check_folder_holds_only(mount + group, {root});
+}
+
+namespace {
+
+struct Hierarchy {
+  std::string mount;
+  std::string root;  // the group that is mounted there; "/" but in containers
+  bool v2 = false;
+};
+
+bool lists(std::string_view text, char separator, std::string_view word) {
+  const std::vector<std::string> words = base::split(std::string(base::trim(text)), separator);
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+base::Result<Hierarchy> hierarchy_of(std::string_view v1, std::string_view v2) {
+  SQUALL_ASSIGN(const std::string text, base::read_pseudo_file("/proc/self/mountinfo"));
+  for (const std::string& line : base::split(text, '\n')) {
+    const std::vector<std::string> fields = base::split(line, ' ');
+    if (fields.size() < 10) continue;
+    const Hierarchy found{
+        .mount = fields[4], .root = fields[3], .v2 = line.find(" - cgroup2 ") != std::string::npos};
+    if (found.v2) {
+      const auto has = base::read_pseudo_file(found.mount + "/cgroup.controllers");
+      if (has.ok() && lists(*has, ' ', v2)) return found;
+    } else if (line.find(" - cgroup ") != std::string::npos && lists(fields.back(), ',', v1)) {
+      return found;
+    }
+  }
+  return base::Error{
+      .code = base::ErrorCode::kUnsupported,
+      .message = fmt::format("no mounted cgroup hierarchy has the controller {}", v2),
+      .hint = "mount -t cgroup2 none /sys/fs/cgroup, or start the container with its cgroups"};
+}
+
+}  // namespace
+
+base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1,
+                                                  std::string_view v2) {
+  SQUALL_ASSIGN(const Hierarchy hierarchy, hierarchy_of(v1, v2));
+  SQUALL_ASSIGN(const std::string text,
+                base::read_pseudo_file(fmt::format("/proc/{}/cgroup", pid)));
+  for (const std::string& line : base::split(text, '\n')) {
+    const std::size_t first = line.find(':');
+    const std::size_t second = line.find(':', first + 1);
+    if (second == std::string::npos) continue;
+    const std::string_view controllers =
+        std::string_view(line).substr(first + 1, second - first - 1);
+    if (hierarchy.v2 ? !line.starts_with("0::") : !lists(controllers, ',', v1)) continue;
+    ControllerGroup group{.folder = {}, .name = line.substr(second + 1), .v2 = hierarchy.v2};
+    std::string below = group.name;
+    if (hierarchy.root.size() > 1 && below.starts_with(hierarchy.root))
+      below = below.substr(hierarchy.root.size());
+    if (below.size() > 1) {
+      group.folder = hierarchy.mount + below;
+      return group;
+    }
+  }
+  return base::Error{
+      .code = base::ErrorCode::kUnsupported,
+      .message = fmt::format("process {} is in no group of its own for the controller {}", pid, v2),
+      .hint = fmt::format("start the service as a systemd unit or a container; or by hand: mkdir "
+                          "{0}/NAME && echo {1} > {0}/NAME/cgroup.procs",
+                          hierarchy.mount, pid)};
 }
 
 base::Result<FreezeState> read_freeze(const std::string& group) {

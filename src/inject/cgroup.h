@@ -5,7 +5,9 @@
 #include <sys/types.h>
 
 #include <string>
+#include <string_view>
 #include <utility>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -20,6 +22,22 @@ base::Result<std::string> v2_group_of(pid_t pid);
 // Does the group, with all groups below it, hold `root` and its descendants, and nothing else?
 // kBlocked with the reason when not.
 base::Status check_holds_only(const std::string& group, const base::ProcessIdentity& root);
+
+// The same for the group whose folder (with the mount) is given and several trees.
+base::Status check_folder_holds_only(const std::string& folder,
+                                     const std::vector<base::ProcessIdentity>& roots);
+
+// Where a controller ("cpu", "memory", "pids", "blkio" or "io") rules a process, in whichever
+// hierarchy has it.
+struct ControllerGroup {
+  std::string folder;  // with the mount
+  std::string name;    // as /proc/PID/cgroup has it: "/system.slice/api.service"
+  bool v2 = false;
+};
+// `v1` and `v2` are the controller's names in the two. kUnsupported when no hierarchy has it, or
+// when the process is in the root group, which cannot be limited.
+base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1,
+                                                  std::string_view v2);
 
 struct FreezeState {
   bool asked = false;   // cgroup.freeze

@@ -102,6 +102,9 @@ struct BindRequest {
   const model::PlannedFault& planned;
   const host::Host& host;
   std::uint64_t seed = 0;
+  // What no fault may starve: Squall's state (as in HolderOptions) and the folder of the records.
+  std::string state_directory = {};
+  std::string record_directory = {};
 };
 base::Result<model::FaultBinding> bind(const BindRequest& request);
 

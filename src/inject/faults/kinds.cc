@@ -14,13 +14,24 @@ extern const FaultKind kNetworkLoss;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
 extern const FaultKind kNetworkReset;
+extern const FaultKind kResourceDiskFill;
+extern const FaultKind kResourceDescriptors;
+extern const FaultKind kResourcePort;
+extern const FaultKind kResourceConnections;
+extern const FaultKind kResourceCpuQuota;
+extern const FaultKind kResourceMemoryLimit;
+extern const FaultKind kResourcePids;
+extern const FaultKind kResourceIoThrottle;
 extern const FaultKind kCommand;
 
 namespace {
 
 constexpr std::array kKinds{
-    &kProcessKill,      &kProcessCrashLoop, &kProcessPause,  &kProcessRestart, &kNetworkLoss,
-    &kNetworkBlackhole, &kNetworkPartition, &kNetworkRefuse, &kNetworkReset,   &kCommand,
+    &kProcessKill,         &kProcessCrashLoop, &kProcessPause,        &kProcessRestart,
+    &kNetworkLoss,         &kNetworkBlackhole, &kNetworkPartition,    &kNetworkRefuse,
+    &kNetworkReset,        &kResourceDiskFill, &kResourceDescriptors, &kResourcePort,
+    &kResourceConnections, &kResourceCpuQuota, &kResourceMemoryLimit, &kResourcePids,
+    &kResourceIoThrottle,  &kCommand,
 };
 
 }  // namespace

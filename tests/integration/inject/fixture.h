@@ -106,8 +106,13 @@ class InjectTest : public ::testing::Test {
     fault.parameters = model::Parameters{std::move(parameters)};
     fault.duration = 20s;
     const model::PlannedFault planned = describe(map_, fault);
-    return bind(
-        {.map = map_, .fault = fault, .planned = planned, .host = host::real_host(), .seed = seed});
+    return bind({.map = map_,
+                 .fault = fault,
+                 .planned = planned,
+                 .host = host::real_host(),
+                 .seed = seed,
+                 .state_directory = state_,
+                 .record_directory = folder_});
   }
 
   model::FaultBinding bind_or_die(const std::string& kind, Json parameters) {

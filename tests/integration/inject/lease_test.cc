@@ -1,6 +1,8 @@
 // The promise: whoever dies, hangs or is silent, the fault ends.
 
 #include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
 
 #include <map>
 #include <set>

@@ -6,8 +6,10 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "base/text.h"
 #include "engine/kinds_document.h"
 #include "engine/workspace.h"
+#include "model/experiment.h"
 #include "model/schema.h"
 
 namespace squall::engine {
@@ -31,6 +33,36 @@ TEST(Generated, Schemas) {
   EXPECT_EQ(base::Json::parse(shipped("schema/experiment.schema.json")),
             model::experiment_schema(vocabulary()))
       << "run scripts/generate";
+}
+
+// An example that one cannot copy is worse than none.
+TEST(Generated, EveryExampleOfAFaultIsOneThatParses) {
+  model::SystemMap map;
+  map.name = "example";
+  map.directory = "/srv/example";
+  for (const char* name : {"api", "db", "queue", "worker"}) {
+    model::Service service;
+    service.name = name;
+    service.process.exe = name;
+    service.start = {"./up", name};
+    service.members = {{.name = "primary"}, {.name = "standby"}};
+    map.services.push_back(std::move(service));
+  }
+  for (const auto* kind : vocabulary().faults) {
+    std::string faults;
+    for (const std::string& line : base::split(std::string(kind->example), '\n'))
+      faults += "  " + line + "\n";
+    const std::string text =
+        "experiment: example\nscenario: an example\n"
+        "hypothesis:\n  it-lives: api.processes >= 1 during fault\n"
+        "blast_radius: { services: [api, db, queue, worker], duration: 1min }\n"
+        "abort_when: [ api.processes < 1 over 2s ]\n"
+        "faults:\n" +
+        faults;
+    model::Diagnostics diagnostics;
+    model::parse_experiment(text, "example.yaml", map, vocabulary(), diagnostics);
+    EXPECT_FALSE(diagnostics.has_errors()) << kind->name << "\n" << diagnostics.render();
+  }
 }
 
 TEST(Generated, EveryKindIsDescribedInFull) {
