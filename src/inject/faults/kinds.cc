@@ -8,14 +8,16 @@ namespace squall::inject {
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
 extern const FaultKind kCommand;
 
 namespace {
 
-constexpr std::array<const FaultKind*, 6> kKinds{
-    &kProcessKill, &kProcessPause, &kProcessRestart, &kNetworkPartition, &kNetworkRefuse, &kCommand,
+constexpr std::array kKinds{
+    &kProcessKill,      &kProcessPause,  &kProcessRestart, &kNetworkLatency,
+    &kNetworkPartition, &kNetworkRefuse, &kCommand,
 };
 
 }  // namespace

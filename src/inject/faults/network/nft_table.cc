@@ -10,11 +10,13 @@
 #include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/xt_NFQUEUE.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "inject/json_fields.h"
@@ -53,12 +55,23 @@ const char* chain_name(PacketRule::Chain chain) {
       return "incoming";
     case PacketRule::Chain::kOutgoing:
       return "outgoing";
+    case PacketRule::Chain::kArriving:
+      return "arriving";
   }
   return "incoming";
 }
 
 std::uint32_t hook_of(PacketRule::Chain chain) {
-  return chain == PacketRule::Chain::kIncoming ? NF_INET_LOCAL_IN : NF_INET_LOCAL_OUT;
+  switch (chain) {
+    case PacketRule::Chain::kIncoming:
+      return NF_INET_LOCAL_IN;
+    case PacketRule::Chain::kArriving:
+      return NF_INET_PRE_ROUTING;
+    case PacketRule::Chain::kMark:
+    case PacketRule::Chain::kOutgoing:
+      break;
+  }
+  return NF_INET_LOCAL_OUT;
 }
 
 // Adds expressions to one rule, all through register 1.
@@ -125,6 +138,19 @@ class RuleBuilder {
     nftnl_expr_set_u32(expression, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
     nftnl_expr_set_u8(expression, NFTNL_EXPR_REJECT_CODE, 0);
   }
+  // The nftables expression for it may be missing (CONFIG_NFT_QUEUE) where the older xtables target
+  // is there, so that one is used, as iptables-nft does.
+  void queue(std::uint16_t number) {
+    auto* info = static_cast<xt_NFQ_info_v3*>(std::calloc(1, sizeof(xt_NFQ_info_v3)));
+    SQUALL_CHECK(info != nullptr);
+    info->queuenum = number;
+    info->queues_total = 1;
+    info->flags = NFQ_FLAG_BYPASS;
+    nftnl_expr* expression = add("target");
+    nftnl_expr_set_str(expression, NFTNL_EXPR_TG_NAME, "NFQUEUE");
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_TG_REV, 3);
+    nftnl_expr_set(expression, NFTNL_EXPR_TG_INFO, info, sizeof *info);  // the expression frees it
+  }
 
   RulePointer take() { return std::move(rule_); }
 
@@ -160,8 +186,11 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
   RuleBuilder builder{table, rule.chain};
   builder.meta_equals<std::uint8_t>(NFT_META_L4PROTO, static_cast<std::uint8_t>(rule.protocol));
   if (rule.off_host) {
-    builder.meta_equals<std::uint32_t>(NFT_META_OIF, ::if_nametoindex("lo"), NFT_CMP_NEQ);
+    const bool arriving = hook_of(rule.chain) != NF_INET_LOCAL_OUT;
+    builder.meta_equals<std::uint32_t>(arriving ? NFT_META_IIF : NFT_META_OIF,
+                                       ::if_nametoindex("lo"), NFT_CMP_NEQ);
   }
+  if (rule.loopback) builder.meta_equals<std::uint32_t>(NFT_META_IIF, ::if_nametoindex("lo"));
   if (rule.source) match_endpoint(builder, *rule.source, Side::kSource);
   if (rule.destination) match_endpoint(builder, *rule.destination, Side::kDestination);
   if (rule.user) builder.meta_equals<std::uint32_t>(NFT_META_SKUID, *rule.user);
@@ -192,6 +221,9 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
       builder.load_meta(NFT_META_MARK);
       builder.mask<std::uint32_t>(~kMarkBit, kMarkBit);
       builder.store_meta(NFT_META_MARK);
+      break;
+    case PacketRule::Action::kQueue:
+      builder.queue(rule.queue);
       break;
   }
   return builder.take();
@@ -342,7 +374,8 @@ base::Result<NftTable> NftTable::create(const std::string& name,
                                   table.get());
   bool room = batch.next();
   for (const PacketRule::Chain which :
-       {PacketRule::Chain::kMark, PacketRule::Chain::kIncoming, PacketRule::Chain::kOutgoing}) {
+       {PacketRule::Chain::kMark, PacketRule::Chain::kIncoming, PacketRule::Chain::kOutgoing,
+        PacketRule::Chain::kArriving}) {
     const bool used = std::any_of(rules.begin(), rules.end(),
                                   [&](const PacketRule& rule) { return rule.chain == which; });
     if (!used) continue;
@@ -385,6 +418,17 @@ base::Result<std::uint64_t> NftTable::packets() const {
   std::uint64_t packets = 0;
   SQUALL_TRY(socket_->ask(request, count_rule, &packets, "read the counters of " + name_));
   return packets;
+}
+
+base::Status NftTable::clear_rules() {
+  Batch batch;
+  const RulePointer all{nftnl_rule_alloc()};
+  nftnl_rule_set_u32(all.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
+  nftnl_rule_set_str(all.get(), NFTNL_RULE_TABLE, name_.c_str());
+  nftnl_rule_nlmsg_build_payload(batch.add(NFT_MSG_DELRULE, 0), all.get());
+  batch.next();
+  batch.end();
+  return socket_->send_batch(batch, "take the rules out of nftables table " + name_);
 }
 
 base::Status NftTable::remove() {
@@ -484,7 +528,9 @@ Json to_json(const PacketRule& rule) {
                {"destination", endpoint_to_json(rule.destination)},
                {"marked", rule.marked},
                {"opening", rule.opening},
-               {"off_host", rule.off_host}};
+               {"off_host", rule.off_host},
+               {"loopback", rule.loopback},
+               {"queue", rule.queue}};
   if (rule.user) json["user"] = *rule.user;
   if (rule.group) json["group"] = {{"id", rule.group->id}, {"level", rule.group->level}};
   return json;
@@ -499,7 +545,7 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   rule.destination = endpoint_from_json(field(json, "destination"));
   // Without an address or port a rule would cut everything.
   const bool aimed = rule.source || rule.destination;
-  if (chain < 0 || chain > 2 || action < 0 || action > 2 || (protocol != 6 && protocol != 17) ||
+  if (chain < 0 || chain > 3 || action < 0 || action > 3 || (protocol != 6 && protocol != 17) ||
       !aimed)
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds a packet rule that makes no sense"};
@@ -509,6 +555,8 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   rule.marked = boolean_field(json, "marked");
   rule.opening = boolean_field(json, "opening");
   rule.off_host = boolean_field(json, "off_host");
+  rule.loopback = boolean_field(json, "loopback");
+  rule.queue = static_cast<std::uint16_t>(unsigned_field(json, "queue"));
   if (field(json, "user").is_number())
     rule.user = static_cast<std::uint32_t>(unsigned_field(json, "user"));
   if (field(json, "group").is_object()) {

@@ -31,8 +31,9 @@ struct PacketRule {
     kMark,      // where packets leave their sender: marks those of one sender
     kIncoming,  // where packets arrive: cuts
     kOutgoing,  // where packets leave for other hosts: cuts
+    kArriving,  // where packets come in, before anything looks at them: queues
   };
-  enum class Action { kDrop, kReset, kMark };
+  enum class Action { kDrop, kReset, kMark, kQueue };
   enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };
 
   Chain chain = Chain::kIncoming;
@@ -50,6 +51,10 @@ struct PacketRule {
   bool marked = false;         // only packets that kMark marked
   bool opening = false;        // TCP: SYN without ACK
   bool off_host = false;       // not through the loopback interface
+  bool loopback = false;       // kArriving, kIncoming: only through the loopback interface
+  // kQueue: the packet waits in this NFQUEUE for the verdict of a worker. It passes when nobody
+  // serves the queue.
+  std::uint16_t queue = 0;
   bool operator==(const PacketRule&) const = default;
 };
 base::Json to_json(const PacketRule& rule);
@@ -70,6 +75,9 @@ class NftTable {
 
   // Packets that the cutting rules have met so far.
   base::Result<std::uint64_t> packets() const;
+  // Takes all rules out of the chains; counters go with them. What waits in a queue stays there:
+  // remove() makes the kernel drop it.
+  base::Status clear_rules();
   // In force no more when it returns.
   base::Status remove();
 

@@ -1,0 +1,433 @@
+// Real packets between loopback ports of our own, held by the packet scheduler.
+
+#include <arpa/inet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+#include <fstream>
+
+#include "inject/faults/network/nft_table.h"
+#include "integration/inject/fixture.h"
+
+namespace squall::inject {
+namespace {
+
+// Two sockets of the loopback interface: a datagram pair, or a listener and who connects to it.
+class Talk {
+ public:
+  explicit Talk(int family = AF_INET, int type = SOCK_DGRAM) : family_(family), type_(type) {
+    server_.reset(::socket(family, type | SOCK_CLOEXEC, 0));
+    client_.reset(::socket(family, type | SOCK_CLOEXEC, 0));
+    const int room = 8 << 20;
+    ::setsockopt(server_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
+    sockaddr_storage name = address(0);
+    EXPECT_EQ(::bind(server_.get(), reinterpret_cast<sockaddr*>(&name), size()), 0);
+    socklen_t length = sizeof name;
+    ::getsockname(server_.get(), reinterpret_cast<sockaddr*>(&name), &length);
+    port_ = ntohs(family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&name)->sin6_port
+                                     : reinterpret_cast<sockaddr_in*>(&name)->sin_port);
+    if (type == SOCK_STREAM) {
+      EXPECT_EQ(::listen(server_.get(), 8), 0);
+    } else {
+      connect();
+    }
+  }
+  std::uint16_t port() const { return port_; }
+  int server() const { return server_.get(); }
+  int client() const { return client_.get(); }
+
+  void connect() const {
+    const sockaddr_storage name = address(port_);
+    EXPECT_EQ(::connect(client_.get(), reinterpret_cast<const sockaddr*>(&name), size()), 0);
+  }
+  void send(std::uint32_t number) const {
+    ASSERT_EQ(::send(client_.get(), &number, sizeof number, 0), 4);
+  }
+  // Empty when nothing came within `limit`.
+  std::optional<std::uint32_t> receive(base::Duration limit) const {
+    return receive_from(server_.get(), limit);
+  }
+  // One question, one answer.
+  base::Duration round_trip() const {
+    const base::Instant start = base::BootClock::now();
+    send(1);
+    pollfd request{.fd = server_.get(), .events = POLLIN, .revents = 0};
+    EXPECT_EQ(::poll(&request, 1, 20'000), 1);
+    std::uint32_t number = 0;
+    sockaddr_storage peer{};
+    socklen_t length = sizeof peer;
+    auto* name = reinterpret_cast<sockaddr*>(&peer);
+    EXPECT_EQ(::recvfrom(server_.get(), &number, sizeof number, 0, name, &length), 4);
+    EXPECT_EQ(::sendto(server_.get(), &number, sizeof number, 0, name, length), 4);
+    EXPECT_TRUE(receive_from(client_.get(), 20s).has_value());
+    return base::BootClock::now() - start;
+  }
+
+  static std::optional<std::uint32_t> receive_from(int fd, base::Duration limit) {
+    pollfd request{.fd = fd, .events = POLLIN, .revents = 0};
+    std::uint32_t number = 0;
+    if (::poll(&request, 1, static_cast<int>(limit / 1ms)) <= 0) return std::nullopt;
+    if (::recv(fd, &number, sizeof number, 0) != 4) return std::nullopt;
+    return number;
+  }
+
+ private:
+  socklen_t size() const {
+    return family_ == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
+  }
+  sockaddr_storage address(std::uint16_t port) const {
+    sockaddr_storage storage{};
+    storage.ss_family = static_cast<sa_family_t>(family_);
+    if (family_ == AF_INET6) {
+      auto* name = reinterpret_cast<sockaddr_in6*>(&storage);
+      name->sin6_addr = in6addr_loopback;
+      name->sin6_port = htons(port);
+    } else {
+      auto* name = reinterpret_cast<sockaddr_in*>(&storage);
+      name->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+      name->sin_port = htons(port);
+    }
+    return storage;
+  }
+  int family_;
+  int type_;
+  base::UniqueFd server_;
+  base::UniqueFd client_;
+  std::uint16_t port_ = 0;
+};
+
+// In a network namespace of its own: the kernel drops what is queued in a namespace whenever any
+// hook of it goes, also one of another test.
+class PacketSchedulerTest : public InjectTest {
+ protected:
+  void SetUp() override {
+    InjectTest::SetUp();
+    if (IsSkipped()) return;
+    outside_.reset(::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC));
+    ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+    const base::UniqueFd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    ifreq request{};
+    std::strcpy(request.ifr_name, "lo");
+    request.ifr_flags = IFF_UP;
+    ASSERT_EQ(::ioctl(socket.get(), SIOCSIFFLAGS, &request), 0);
+  }
+  void TearDown() override {
+    InjectTest::TearDown();
+    if (outside_) {
+      EXPECT_EQ(::setns(outside_.get(), CLONE_NEWNET), 0);
+    }
+  }
+
+  void add_server(const Talk& talk, const std::string& address = "127.0.0.1") {
+    model::Service users;
+    users.name = "users";
+    users.external = true;
+    users.depends_on = {"server"};
+    model::Service service;
+    service.name = "server";
+    service.listens = model::ListenAddress{.address = address, .port = talk.port()};
+    map_.services = {users, service};
+  }
+
+  static Json latency(base::Duration delay, base::Duration jitter = {},
+                      const std::string& direction = "both", bool keep_order = true) {
+    return {{"from", "users"},           {"to", "server"},
+            {"delay", delay.count()},    {"jitter", jitter.count()},
+            {"distribution", "uniform"}, {"direction", direction},
+            {"keep_order", keep_order}};
+  }
+
+  // Arms it and waits until it stands.
+  base::LeaseId arm_latency(Json parameters) {
+    if (client_ == nullptr) start_holder();
+    const auto lease = arm(bind_or_die("network.latency", std::move(parameters)));
+    const auto armed = wait_for(LeaseState::kArmed);
+    const auto proof = base::parse_json(armed.proof);
+    EXPECT_TRUE(proof.ok());
+    worker_ = base::PidFd::open(proof->value("worker", 0)).value();
+    return lease;
+  }
+  Json revert(base::LeaseId lease) {
+    EXPECT_TRUE(client_->revert(lease, "asked").ok());
+    const auto reverted = wait_for(LeaseState::kReverted);
+    wait_for(LeaseState::kVerified);
+    EXPECT_TRUE(worker_.ended());
+    return base::parse_json(reverted.proof).value();
+  }
+  std::string worker_status(const std::string& name) const {
+    std::ifstream file(fmt_path("status"));
+    std::string line;
+    while (std::getline(file, line)) {
+      if (line.starts_with(name + ":"))
+        return line.substr(line.find_first_not_of(" \t", name.size() + 1));
+    }
+    return {};
+  }
+  std::string fmt_path(const std::string& name) const {
+    return "/proc/" + std::to_string(worker_.identity().pid) + "/" + name;
+  }
+  void wait_for_broken_fault() {
+    EXPECT_FALSE(wait_for_notice().text.empty());
+    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "fault broke");
+    wait_for(LeaseState::kVerified);
+  }
+
+  base::UniqueFd outside_;
+  base::PidFd worker_;
+};
+
+TEST_F(PacketSchedulerTest, DelaysBothDirectionsAndProvesIt) {
+  const Talk talk;
+  add_server(talk);
+  start_holder();
+  const auto binding = bind_or_die("network.latency", latency(50ms));
+  const auto rehearsed = client_->rehearse(binding);
+  ASSERT_TRUE(rehearsed.ok()) << rehearsed.error().to_string();
+  const auto lease = arm_latency(latency(50ms));
+  EXPECT_GE(talk.round_trip(), 100ms);
+  const auto effective = base::parse_json(wait_for(LeaseState::kEffective).proof).value();
+  EXPECT_GE(effective.value("delay_p50_ns", 0), 48'000'000);  // a bucket is 1/16 wide
+  EXPECT_GE(effective.value("delayed", 0), 1);
+  const Json last = revert(lease);
+  EXPECT_EQ(last.value("delayed", 0), 2);
+  EXPECT_EQ(last.value("received", 0), 2);
+}
+
+TEST_F(PacketSchedulerTest, DelaysOneDirectionOnly) {
+  const Talk talk;
+  add_server(talk);
+  for (const std::string direction : {"requests", "replies"}) {
+    const auto lease = arm_latency(latency(50ms, {}, direction));
+    EXPECT_GE(talk.round_trip(), 50ms);
+    wait_for(LeaseState::kEffective);
+    EXPECT_EQ(revert(lease).value("delayed", 0), 1) << direction;
+  }
+}
+
+TEST_F(PacketSchedulerTest, DelaysIPv6AndTcp) {
+  const Talk talk{AF_INET6, SOCK_STREAM};
+  add_server(talk, "::1");
+  const auto lease = arm_latency(latency(50ms));
+  const base::Instant start = base::BootClock::now();
+  talk.connect();
+  EXPECT_GE(base::BootClock::now() - start, 100ms);
+  wait_for(LeaseState::kEffective);
+  revert(lease);
+}
+
+TEST_F(PacketSchedulerTest, ALiveTcpConnectionKeepsItsBytes) {
+  const Talk talk{AF_INET, SOCK_STREAM};
+  add_server(talk);
+  talk.connect();
+  const base::UniqueFd accepted{::accept4(talk.server(), nullptr, nullptr, SOCK_CLOEXEC)};
+  const auto lease = arm_latency(latency(20ms, 15ms));
+  std::vector<std::uint8_t> sent(4 << 20);
+  for (std::size_t i = 0; i < sent.size(); ++i) sent[i] = static_cast<std::uint8_t>(i * 31 >> 3);
+  std::vector<std::uint8_t> received;
+  std::size_t done = 0;
+  bool reverted = false;
+  while (received.size() < sent.size()) {
+    std::array<pollfd, 2> requests{{{.fd = talk.client(), .events = POLLOUT, .revents = 0},
+                                    {.fd = accepted.get(), .events = POLLIN, .revents = 0}}};
+    if (done == sent.size()) requests[0].fd = -1;
+    ASSERT_GT(::poll(requests.data(), 2, 20'000), 0);
+    if (requests[0].revents != 0) {
+      const ssize_t more =
+          ::send(talk.client(), sent.data() + done, sent.size() - done, MSG_DONTWAIT);
+      if (more > 0) done += static_cast<std::size_t>(more);
+    }
+    if (requests[1].revents != 0) {
+      std::array<std::uint8_t, 65536> buffer;
+      const ssize_t more = ::recv(accepted.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+      ASSERT_GT(more, 0);
+      received.insert(received.end(), buffer.begin(), buffer.begin() + more);
+    }
+    // In the middle of the stream: what is held then is neither lost nor shuffled.
+    if (!reverted && received.size() > sent.size() / 2) {
+      revert(lease);
+      reverted = true;
+    }
+  }
+  EXPECT_TRUE(reverted);
+  EXPECT_TRUE(received == sent);
+}
+
+TEST_F(PacketSchedulerTest, ARevertLetsEverythingHeldPassInOrder) {
+  const Talk talk;
+  add_server(talk);
+  const auto lease = arm_latency(latency(30s));
+  constexpr std::uint32_t kPackets = 2000;
+  for (std::uint32_t i = 0; i < kPackets; ++i) talk.send(i);
+  EXPECT_FALSE(talk.receive(50ms).has_value());
+  EXPECT_EQ(revert(lease).value("drained", 0u), kPackets);
+  for (std::uint32_t i = 0; i < kPackets; ++i) ASSERT_EQ(talk.receive(5s), i);
+}
+
+TEST_F(PacketSchedulerTest, JitterKeepsTheOrderUnlessAskedNotTo) {
+  const Talk talk;
+  add_server(talk);
+  for (const bool keep_order : {true, false}) {
+    const auto lease = arm_latency(latency(30ms, 29ms, "both", keep_order));
+    constexpr std::uint32_t kPackets = 300;
+    for (std::uint32_t i = 0; i < kPackets; ++i) talk.send(i);
+    std::vector<std::uint32_t> order;
+    while (order.size() < kPackets) {
+      const auto number = talk.receive(20s);
+      ASSERT_TRUE(number.has_value());
+      order.push_back(*number);
+    }
+    EXPECT_EQ(std::is_sorted(order.begin(), order.end()), keep_order);
+    wait_for(LeaseState::kEffective);
+    revert(lease);
+  }
+}
+
+TEST_F(PacketSchedulerTest, OthersAreNotTouched) {
+  const Talk talk;
+  const Talk neighbour;
+  add_server(talk);
+  const auto lease = arm_latency(latency(30s));
+  talk.send(7);
+  neighbour.round_trip();
+  EXPECT_FALSE(talk.receive(1ms).has_value());
+  EXPECT_EQ(revert(lease).value("received", 0), 1);
+  EXPECT_EQ(talk.receive(5s), 7u);
+}
+
+TEST_F(PacketSchedulerTest, TwoFaultsAtOnceHaveQueuesOfTheirOwn) {
+  const Talk talk;
+  const Talk second;
+  add_server(talk);
+  model::Service service;
+  service.name = "second";
+  service.listens = model::ListenAddress{.address = "127.0.0.1", .port = second.port()};
+  map_.services.push_back(service);
+  arm_latency(latency(40ms));
+  auto other = latency(60ms);
+  other["to"] = "second";
+  arm_latency(other);
+  EXPECT_GE(talk.round_trip(), 80ms);
+  EXPECT_GE(second.round_trip(), 120ms);
+  ASSERT_TRUE(client_->revert_all("asked").ok());
+  wait_for(LeaseState::kVerified);
+  wait_for(LeaseState::kVerified);
+}
+
+TEST_F(PacketSchedulerTest, TheWorkerHasNoMoreThanItNeeds) {
+  const Talk talk;
+  add_server(talk);
+  const auto lease = arm_latency(latency(10ms));
+  wait_until([&] { return worker_status("Seccomp") == "2"; }, "a system call filter");
+  EXPECT_EQ(worker_status("CapEff"), "0000000000001000");  // CAP_NET_ADMIN
+  EXPECT_EQ(worker_status("CapPrm"), "0000000000001000");
+  EXPECT_EQ(worker_status("NoNewPrivs"), "1");
+  std::vector<std::string> descriptors;
+  for (const auto& entry : std::filesystem::directory_iterator(fmt_path("fd"))) {
+    if (std::stoi(entry.path().filename()) > 2)
+      descriptors.push_back(std::filesystem::read_symlink(entry.path()));
+  }
+  ASSERT_EQ(descriptors.size(), 2u);  // the starter's and the queue's
+  for (const std::string& each : descriptors) EXPECT_TRUE(each.starts_with("socket:")) << each;
+  revert(lease);
+}
+
+TEST_F(PacketSchedulerTest, AKilledWorkerLetsPacketsPassAndEndsTheFault) {
+  const Talk talk;
+  add_server(talk);
+  arm_latency(latency(30s));
+  talk.send(1);
+  ASSERT_TRUE(worker_.signal(SIGKILL).ok());
+  wait_until([&] { return worker_.ended(); }, "the worker's end");
+  // Nobody serves the queue: the rules, which may still be there, let it pass.
+  wait_until(
+      [&] {
+        talk.send(2);
+        return talk.receive(1ms).has_value();
+      },
+      "a packet to pass");
+  wait_for_broken_fault();
+}
+
+TEST_F(PacketSchedulerTest, AStoppedWorkerHoldsNoMoreThanItsQueueAndEndsTheFault) {
+  const Talk talk;
+  add_server(talk);
+  arm_latency(latency(1ms));
+  ASSERT_TRUE(worker_.signal(SIGSTOP).ok());
+  wait_until([&] { return process_state(worker_.identity()).value_or('X') == 'T'; }, "a stop");
+  constexpr int kPackets = 3000;  // the queue takes 1024
+  for (int i = 0; i < kPackets; ++i) talk.send(0);
+  int passed = 0;
+  while (talk.receive(20ms).has_value()) ++passed;
+  EXPECT_GE(passed, kPackets - 1100);
+  wait_for_broken_fault();
+  EXPECT_TRUE(worker_.ended());
+  talk.round_trip();
+}
+
+TEST_F(PacketSchedulerTest, AKilledHolderTakesTableAndWorkerAlong) {
+  const Talk talk;
+  add_server(talk);
+  const auto lease = arm_latency(latency(30s));
+  const auto leases = active_leases(state_).value();
+  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
+  wait_until([&] { return worker_.ended(); }, "the worker's end");
+  wait_until([&] { return !NftTable::exists("squall_" + lease.text()).value(); }, "no table");
+  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
+  wait_for(LeaseState::kVerified);
+  talk.round_trip();
+}
+
+TEST_F(PacketSchedulerTest, AKilledStarterTakesTheWorkerAlong) {
+  const Talk talk;
+  add_server(talk);
+  arm_latency(latency(30s));
+  const auto processes = read_process_table().value();
+  const auto parent = std::find_if(processes.begin(), processes.end(), [&](const auto& process) {
+    return process.identity == worker_.identity();
+  });
+  ASSERT_NE(parent, processes.end());
+  ASSERT_TRUE(base::PidFd::open(parent->parent)->signal(SIGKILL).ok());
+  wait_until([&] { return worker_.ended(); }, "the worker's end");
+  wait_for_broken_fault();
+  talk.round_trip();
+}
+
+TEST_F(PacketSchedulerTest, ByUserOneDirectionStandsForBoth) {
+  const Talk talk;
+  add_server(talk);
+  model::Service other;
+  other.name = "other";
+  other.process = {.exe = "victim_for_tests", .argv_contains = folder_, .user = "nobody"};
+  other.depends_on = {"server"};
+  map_.services.push_back(other);
+  const auto victim = base::spawn({.argv = {program("victim_for_tests"), folder_},
+                                   .user = 65534,
+                                   .parent_death_signal = SIGKILL});
+  if (!victim.ok()) GTEST_SKIP() << "the build folder is closed to other users";
+  auto parameters = latency(40ms);
+  parameters["from"] = "other";
+  const auto lease = arm_latency(parameters);
+  ASSERT_TRUE(victim->pidfd().signal(SIGKILL).ok());
+  talk.round_trip();  // ours, of another user
+  const auto asked = base::run_command(
+      {.argv = {"/usr/bin/python3", "-c",
+                "import socket,sys; s=socket.socket(socket.AF_INET, socket.SOCK_DGRAM); "
+                "s.sendto(b'abcd', ('127.0.0.1', int(sys.argv[1])))",
+                std::to_string(talk.port())},
+       .user = 65534},
+      20s);
+  ASSERT_TRUE(asked.ok());
+  EXPECT_TRUE(talk.receive(20s).has_value());
+  wait_for(LeaseState::kEffective);
+  const Json last = revert(lease);
+  EXPECT_EQ(last.value("received", 0), 1);
+  EXPECT_GE(last.value("delay_p50_ns", 0), 76'000'000);  // both directions' 40 ms
+}
+
+}  // namespace
+}  // namespace squall::inject
