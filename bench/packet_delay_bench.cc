@@ -96,7 +96,7 @@ class Delay {
     inject::PacketProfile profile;
     profile.delay = delay;
     fault_ = std::make_unique<inject::ScheduledFault>("packets", std::vector{rule},
-                                                      std::vector{profile}, 1, context_);
+                                                      std::vector{profile}, 1, "delayed", context_);
     if (auto armed = drive(*fault_, &inject::Fault::arm, 10s); !armed.ok())
       give_up(armed.error().to_string());
   }

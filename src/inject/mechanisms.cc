@@ -65,7 +65,8 @@ class MechanismTrial {
     binding.details = model::Parameters{Json{{"what", "packets to a scratch port"},
                                              {"rules", Json::array({to_json(rule)})},
                                              {"profiles", Json::array({to_json(profile)})},
-                                             {"seed", 1}}};
+                                             {"seed", 1},
+                                             {"effect", "delayed"}}};
     return report(std::string(kPacketScheduling), *find_kind("network.latency"), binding);
   }
 

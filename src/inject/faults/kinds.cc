@@ -8,17 +8,35 @@ namespace squall::inject {
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkBandwidth;
+extern const FaultKind kNetworkBurstLoss;
+extern const FaultKind kNetworkCorrupt;
+extern const FaultKind kNetworkDuplicate;
 extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
+extern const FaultKind kNetworkReorder;
 extern const FaultKind kCommand;
 
 namespace {
 
+// One a line.
+// clang-format off
 constexpr std::array kKinds{
-    &kProcessKill,      &kProcessPause,  &kProcessRestart, &kNetworkLatency,
-    &kNetworkPartition, &kNetworkRefuse, &kCommand,
+    &kProcessKill,
+    &kProcessPause,
+    &kProcessRestart,
+    &kNetworkBandwidth,
+    &kNetworkBurstLoss,
+    &kNetworkCorrupt,
+    &kNetworkDuplicate,
+    &kNetworkLatency,
+    &kNetworkPartition,
+    &kNetworkRefuse,
+    &kNetworkReorder,
+    &kCommand,
 };
+// clang-format on
 
 }  // namespace
 

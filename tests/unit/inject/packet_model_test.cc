@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <map>
 #include <nlohmann/json.hpp>
@@ -35,8 +36,10 @@ std::vector<double> delays(const PacketProfile& profile, int count) {
 
 PacketProfile random_profile() {
   PacketProfile profile;
-  profile.delay = Duration{*rc::gen::inRange<std::int64_t>(0, 1'000'000'000)};
-  profile.jitter = Duration{*rc::gen::inRange<std::int64_t>(0, 1'000'000'000)};
+  if (*rc::gen::arbitrary<bool>()) {
+    profile.delay = Duration{*rc::gen::inRange<std::int64_t>(0, 1'000'000'000)};
+    profile.jitter = Duration{*rc::gen::inRange<std::int64_t>(0, 1'000'000'000)};
+  }
   profile.distribution = static_cast<JitterDistribution>(*rc::gen::inRange(0, 3));
   profile.keeps_order = *rc::gen::arbitrary<bool>();
   profile.passes = *rc::gen::inRange(1, 3);
@@ -45,10 +48,12 @@ PacketProfile random_profile() {
   profile.loss_bad = *rc::gen::inRange(0, 101) / 100.0;
   profile.to_bad = *rc::gen::inRange(0, 101) / 100.0;
   profile.to_good = *rc::gen::inRange(0, 101) / 100.0;
-  profile.duplicated_share = *rc::gen::inRange(0, 101) / 100.0;
-  profile.corrupted_share = *rc::gen::inRange(0, 101) / 100.0;
   profile.bytes_per_second = *rc::gen::inRange(0, 2) * 1e6;
   profile.longest_wait = profile.bytes_per_second > 0 ? Duration{50ms} : Duration{0};
+  if (profile.longest_delay() == Duration::zero()) {  // what is copied or changed is not held
+    profile.duplicated_share = *rc::gen::inRange(0, 101) / 100.0;
+    profile.corrupted_share = *rc::gen::inRange(0, 101) / 100.0;
+  }
   return profile;
 }
 
@@ -238,6 +243,55 @@ TEST(PacketFields, TellFlowsApartByAddressPortAndDirection) {
   std::swap(back[15], back[19]);
   std::swap(back[21], back[23]);
   EXPECT_NE(flow_of(back), flow);
+}
+
+// The Internet checksum of a UDP datagram over IPv4, computed from scratch.
+std::uint16_t udp_checksum(const std::vector<std::uint8_t>& packet) {
+  std::uint32_t sum = 17 + static_cast<std::uint32_t>(packet.size() - 20);
+  const auto add = [&](std::size_t from, std::size_t to) {
+    for (std::size_t i = from; i < to; ++i)
+      sum += static_cast<std::uint32_t>(packet[i]) << ((i - from) % 2 == 0 ? 8 : 0);
+  };
+  add(12, 20);
+  add(20, 26);
+  add(28, packet.size());
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >> 16);
+  const auto result = static_cast<std::uint16_t>(~sum);
+  return result == 0 ? 0xffff : result;
+}
+
+TEST(PacketFields, CorruptTurnsOneBitOfThePayloadAndRepairsTheChecksum) {
+  rc::check([] {
+    const auto size = static_cast<std::size_t>(*rc::gen::inRange(1, 60));
+    std::vector<std::uint8_t> packet(28 + size);
+    for (std::uint8_t& byte : packet) byte = *rc::gen::arbitrary<std::uint8_t>();
+    packet[0] = 0x45;
+    packet[6] = packet[7] = 0;
+    packet[9] = 17;
+    const std::uint16_t sum = udp_checksum(packet);
+    packet[26] = static_cast<std::uint8_t>(sum >> 8);
+    packet[27] = static_cast<std::uint8_t>(sum);
+    auto changed = packet;
+    RC_ASSERT(corrupt(changed, *rc::gen::arbitrary<std::uint64_t>(), true));
+    int bits = 0;
+    for (std::size_t i = 28; i < packet.size(); ++i)
+      bits += std::popcount(static_cast<unsigned>(packet[i] ^ changed[i]));
+    RC_ASSERT(bits == 1);
+    RC_ASSERT(std::equal(packet.begin(), packet.begin() + 26, changed.begin()));
+    const std::uint16_t right = udp_checksum(changed);
+    RC_ASSERT(changed[26] == (right >> 8) && changed[27] == (right & 0xff));
+  });
+}
+
+TEST(PacketFields, CorruptLeavesAloneWhatItCannotRead) {
+  rc::check([](std::vector<std::uint8_t> bytes, std::uint64_t bit, bool repair) {
+    auto changed = bytes;
+    if (!corrupt(changed, bit, repair)) RC_ASSERT(changed == bytes);
+  });
+  std::vector<std::uint8_t> empty_datagram(28);
+  empty_datagram[0] = 0x45;
+  empty_datagram[9] = 17;
+  EXPECT_FALSE(corrupt(empty_datagram, 3, true));
 }
 
 TEST(PacketFields, ReadNothingBeyondWhatIsThere) {

@@ -92,7 +92,7 @@ base::Result<model::FaultBinding> bind_latency(const BindRequest& request) {
   profile.keeps_order = parameters.boolean("keep_order");
   profile.distribution = jitter_distribution_from(parameters.text("distribution"))
                              .value_or(JitterDistribution::kUniform);
-  return bind_scheduled(request, profile);
+  return bind_scheduled(request, profile, "delayed");
 }
 
 }  // namespace

@@ -209,6 +209,12 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
     builder.mask<std::uint8_t>(kSynAndAck, 0);
     builder.compare(&kSyn, 1);
   }
+  if (rule.action == PacketRule::Action::kQueue) {
+    const std::uint32_t none = 0;
+    builder.load_meta(NFT_META_MARK);
+    builder.mask<std::uint32_t>(kCopyBit, 0);
+    builder.compare(&none, sizeof none);
+  }
   builder.count();
   switch (rule.action) {
     case PacketRule::Action::kDrop:

@@ -62,6 +62,8 @@ base::Result<PacketRule> rule_from_json(const base::Json& json);
 
 // The bit of skb->mark that kMark sets; other bits stay as they are.
 inline constexpr std::uint32_t kMarkBit = 1u << 29;
+// The bit on copies of packets that a worker makes. kQueue lets them pass.
+inline constexpr std::uint32_t kCopyBit = 1u << 30;
 
 class NftTable {
  public:

@@ -135,6 +135,7 @@ struct ScheduledDetails {
   std::vector<PacketRule> rules;
   std::vector<PacketProfile> profiles;
   std::uint64_t seed = 0;
+  std::string effect;
 };
 
 base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) {
@@ -142,6 +143,7 @@ base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) 
   ScheduledDetails details;
   details.what = text_field(json, "what");
   details.seed = unsigned_field(json, "seed");
+  details.effect = text_field(json, "effect");
   for (const Json& item : field(json, "rules")) {
     SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
     details.rules.push_back(std::move(rule));
@@ -244,7 +246,8 @@ void describe_scheduled(const model::FaultSpecification& fault, const std::strin
 }
 
 base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
-                                                 const PacketProfile& profile) {
+                                                 const PacketProfile& profile,
+                                                 std::string_view effect) {
   const model::Parameters& parameters = request.fault.parameters;
   const std::string from_name = parameters.text("from");
   const std::string to_name = parameters.text("to");
@@ -282,6 +285,7 @@ base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
                              {"rules", maker.rules()},
                              {"profiles", maker.profiles()},
                              {"seed", request.seed},
+                             {"effect", effect},
                              {"direction", direction},
                              {"endpoints", places},
                              {"told_apart", telling.text},
@@ -293,7 +297,8 @@ base::Result<std::unique_ptr<Fault>> create_scheduled(const model::FaultBinding&
                                                       FaultContext& context) {
   SQUALL_ASSIGN(ScheduledDetails details, read_details(binding));
   return std::unique_ptr<Fault>{std::make_unique<ScheduledFault>(
-      details.what, std::move(details.rules), std::move(details.profiles), details.seed, context)};
+      details.what, std::move(details.rules), std::move(details.profiles), details.seed,
+      details.effect, context)};
 }
 
 base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
@@ -315,7 +320,11 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
     }
   }
   for (PacketProfile& profile : details.profiles) make_short(profile);
-  ScheduledFault fault{"packets to a scratch port", details.rules, details.profiles, details.seed,
+  ScheduledFault fault{"packets to a scratch port",
+                       details.rules,
+                       details.profiles,
+                       details.seed,
+                       details.effect,
                        context};
   return rehearse_life(fault, "held packets of a scratch port of the loopback interface",
                        ScratchTalk::speak, &talk);

@@ -48,11 +48,12 @@ struct ScheduledFault::Report {
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
-                               FaultContext& context)
+                               std::string effect, FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       profiles_(std::move(profiles)),
       seed_(seed),
+      effect_(std::move(effect)),
       context_(context),
       name_("squall_" + context.lease().text()) {}
 
@@ -144,9 +145,7 @@ base::Status ScheduledFault::put_table(const Report& report) {
 Step ScheduledFault::effective() {
   const Report report = read_report();
   if (auto error = trouble(report)) return Step::broken(std::move(*error));
-  const std::uint64_t touched = report.count("delayed") + report.count("dropped") +
-                                report.count("duplicated") + report.count("corrupted");
-  if (touched == 0) return Step::wait_for({context_.programs().fd()}, kLook);
+  if (report.count(effect_.c_str()) == 0) return Step::wait_for({context_.programs().fd()}, kLook);
   return proof(report, fmt::format("the first of {} are through the scheduler", what_));
 }
 
@@ -166,7 +165,7 @@ Step ScheduledFault::proof(const Report& report, const std::string& text) const 
                                 base::humanize(report.duration("late_p50_ns")),
                                 base::humanize(report.duration("late_p99_ns"))));
   }
-  for (const char* name : {"dropped", "duplicated", "corrupted"}) {
+  for (const char* name : {"dropped", "duplicated", "corrupted", "overtaken"}) {
     if (const auto count = report.count(name); count > 0)
       parts.push_back(fmt::format("{} {}", base::humanize_count(count), name));
   }

@@ -54,14 +54,25 @@ constexpr model::ParameterDescriptor direction_parameter() {
           .choices = kDirections};
 }
 
-// `what` happens to packets, in words: "are held back by 100ms".
+constexpr model::ParameterDescriptor share_parameter(std::string_view summary) {
+  return {.name = "share",
+          .type = model::ValueType::kShare,
+          .required = true,
+          .minimum = 0.0001,
+          .maximum = 1,
+          .summary = summary};
+}
+
+// `what` happens to packets, in words: "wait 100ms".
 void describe_scheduled(const model::FaultSpecification& fault, const std::string& what,
                         const model::SystemMap& map, model::PlannedFault& planned);
 
 // The packets of `from`, `to`, `port` and `direction`, with this fate. kUnsupported when they
 // cannot be told apart, or when a probe of Squall's own would be hit.
+// `effect` as in ScheduledFault.
 base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
-                                                 const PacketProfile& profile);
+                                                 const PacketProfile& profile,
+                                                 std::string_view effect);
 
 base::Result<std::unique_ptr<Fault>> create_scheduled(const model::FaultBinding& binding,
                                                       FaultContext& context);
@@ -74,9 +85,11 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
 // The fault itself; for tests and benchmarks too.
 class ScheduledFault final : public Fault {
  public:
-  // A rule's `queue` is the index of its profile.
+  // A rule's `queue` is the index of its profile. `effect` names the worker's count that proves it:
+  // delayed, dropped, duplicated, corrupted, overtaken.
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
-                 std::vector<PacketProfile> profiles, std::uint64_t seed, FaultContext& context);
+                 std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
+                 FaultContext& context);
   ~ScheduledFault() override;
   ScheduledFault(const ScheduledFault&) = delete;
   ScheduledFault& operator=(const ScheduledFault&) = delete;
@@ -99,6 +112,7 @@ class ScheduledFault final : public Fault {
   std::vector<PacketRule> rules_;
   std::vector<PacketProfile> profiles_;
   std::uint64_t seed_;
+  std::string effect_;
   FaultContext& context_;
   std::string name_;
   std::optional<std::uint64_t> worker_;

@@ -11,4 +11,12 @@ namespace squall::inject {
 // share one.
 std::uint64_t flow_of(std::span<const std::uint8_t> packet);
 
+// Turns one bit of what a TCP or UDP packet carries: `bit` modulo the number of bits. False when it
+// carries nothing or cannot be read; then nothing was changed. `repair` makes its checksum right
+// again, else the receiver notices.
+bool corrupt(std::span<std::uint8_t> packet, std::uint64_t bit, bool repair);
+
+// 4 or 6, and then there is a whole header without options; 0 when it is neither.
+int version_of(std::span<const std::uint8_t> packet);
+
 }  // namespace squall::inject

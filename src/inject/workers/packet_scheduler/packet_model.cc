@@ -91,6 +91,7 @@ Json to_json(const PacketProfile& profile) {
           {"to_good", profile.to_good},
           {"duplicated_share", profile.duplicated_share},
           {"corrupted_share", profile.corrupted_share},
+          {"repairs_checksum", profile.repairs_checksum},
           {"bytes_per_second", profile.bytes_per_second},
           {"longest_wait_ns", profile.longest_wait.count()},
           {"passes", profile.passes}};
@@ -114,6 +115,9 @@ base::Result<PacketProfile> profile_from_json(const Json& json) {
   double passes = profile.passes;
   reader.number("passes", passes, 1, 2);
   if (field(json, "keeps_order").is_boolean()) profile.keeps_order = json["keeps_order"];
+  profile.repairs_checksum = boolean_field(json, "repairs_checksum");
+  // What is copied or changed is not held: a held packet stays in the kernel.
+  reader.require(!profile.needs_whole_packets() || profile.longest_delay() == Duration::zero());
   if (const std::string name = text_field(json, "distribution"); !name.empty()) {
     const auto distribution = jitter_distribution_from(name);
     reader.require(distribution.has_value());
@@ -141,15 +145,16 @@ PacketFate PacketModel::decide(std::uint64_t flow, std::uint64_t bytes, base::In
       return fate;
     }
     if (profile_.bytes_per_second > 0) {
-      const base::Instant start = std::max(fate.due, line_free_);
+      base::Instant& line_free = line_free_[static_cast<std::size_t>(pass)];
+      const base::Instant start = std::max(fate.due, line_free);
       if (start - fate.due > profile_.longest_wait) {
         fate.dropped = true;
         return fate;
       }
-      line_free_ =
+      line_free =
           start +
           Duration{std::llround(static_cast<double>(bytes) * 1e9 / profile_.bytes_per_second)};
-      fate.due = line_free_;
+      fate.due = line_free;
     }
     if (profile_.delayed_share >= 1 || random_.uniform() < profile_.delayed_share)
       fate.due += draw_delay();

@@ -2,6 +2,7 @@
 // What becomes of each packet: the whole behaviour of the network kinds that hold packets in user
 // space, as a pure class. The same seed and the same packets give the same fates.
 
+#include <array>
 #include <cstdint>
 #include <optional>
 #include <string_view>
@@ -36,7 +37,8 @@ struct PacketProfile {
   double to_good = 1;
 
   double duplicated_share = 0;
-  double corrupted_share = 0;  // one bit of the payload is turned
+  double corrupted_share = 0;     // one bit of the payload is turned
+  bool repairs_checksum = false;  // so that the receiver does not notice
 
   double bytes_per_second = 0;    // 0: as fast as the network is
   base::Duration longest_wait{};  // for the line to be free; what would wait longer is dropped
@@ -46,6 +48,8 @@ struct PacketProfile {
   int passes = 1;
 
   base::Duration longest_delay() const;
+  // Copies and changes need the packets themselves, not only their headers.
+  bool needs_whole_packets() const { return duplicated_share > 0 || corrupted_share > 0; }
 };
 
 // kCorrupt when a value is missing or outside its range.
@@ -75,7 +79,8 @@ class PacketModel {
   PacketProfile profile_;
   base::Random random_;
   bool bad_ = false;
-  base::Instant line_free_;  // when the last byte of what came before is through
+  // When the last byte of what came before is through; one line for each pass.
+  std::array<base::Instant, 2> line_free_{};
   // By the flow's hash: when its last packet is due. Two flows that share a place are only kept in
   // order with one another.
   std::vector<base::Instant> last_due_;

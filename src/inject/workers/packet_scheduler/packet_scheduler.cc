@@ -1,21 +1,27 @@
 // The packet scheduler: takes packets out of the kernel's queues, lets the model decide what
 // becomes of each, and gives the verdicts when they are due.
 
+#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <optional>
 #include <queue>
 
+#include "inject/faults/network/nft_table.h"
 #include "inject/json_fields.h"
 #include "inject/workers/confinement.h"
 #include "inject/workers/packet_scheduler/delay_histogram.h"
@@ -69,10 +75,69 @@ void ask_for_quick_turns() {
   [[maybe_unused]] const long set = ::syscall(SYS_sched_setattr, 0, &attributes, 0);
 }
 
+// Sends copies of packets as if they were our own, marked so that no rule of ours queues them
+// again. Through raw sockets, for what a packet socket puts on the loopback interface has no route
+// and is refused as a martian.
+class CopySender {
+ public:
+  static base::Result<CopySender> open() {
+    CopySender sender;
+    const std::uint32_t mark = kCopyBit;
+    const int on = 1;
+    for (const int family : {AF_INET, AF_INET6}) {
+      base::UniqueFd& socket = family == AF_INET ? sender.four_ : sender.six_;
+      socket.reset(::socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
+      if (!socket && errno == EAFNOSUPPORT) continue;
+      if (!socket) return base::system_error("open a raw socket", errno);
+      const int level = family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
+      const int option = family == AF_INET ? IP_HDRINCL : IPV6_HDRINCL;
+      if (::setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0 ||
+          ::setsockopt(socket.get(), level, option, &on, sizeof on) != 0)
+        return base::system_error("set up a raw socket", errno);
+    }
+    return sender;
+  }
+
+  bool send(std::span<const std::uint8_t> packet) const {
+    const int version = version_of(packet);
+    if (version == 4) {
+      sockaddr_in to{};
+      to.sin_family = AF_INET;
+      std::memcpy(&to.sin_addr, &packet[16], sizeof to.sin_addr);
+      return send(four_, packet, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+    }
+    if (version != 6) return false;
+    sockaddr_in6 to{};
+    to.sin6_family = AF_INET6;
+    std::memcpy(&to.sin6_addr, &packet[24], sizeof to.sin6_addr);
+    return send(six_, packet, reinterpret_cast<const sockaddr*>(&to), sizeof to);
+  }
+
+ private:
+  static bool send(const base::UniqueFd& socket, std::span<const std::uint8_t> packet,
+                   const sockaddr* to, socklen_t size) {
+    return socket.valid() && ::sendto(socket.get(), packet.data(), packet.size(), 0, to, size) ==
+                                 static_cast<ssize_t>(packet.size());
+  }
+  base::UniqueFd four_;
+  base::UniqueFd six_;
+};
+
+// What is to be done with one queue.
+struct QueueWork {
+  PacketModel model;
+  bool repairs_checksum = false;
+  std::uint64_t newest_passed = 0;  // number of the latest packet that passed
+};
+
 class PacketScheduler {
  public:
-  PacketScheduler(PacketQueues queues, std::vector<PacketModel> models, WorkerChannel& channel)
-      : queues_(std::move(queues)), models_(std::move(models)), channel_(channel) {}
+  PacketScheduler(PacketQueues queues, std::vector<QueueWork> work,
+                  std::optional<CopySender> copies, WorkerChannel& channel)
+      : queues_(std::move(queues)),
+        work_(std::move(work)),
+        copies_(std::move(copies)),
+        channel_(channel) {}
 
   // Until the starter is gone.
   base::Status serve() {
@@ -145,14 +210,16 @@ class PacketScheduler {
     const Instant now = base::BootClock::now();
     ++received_;
     if (draining_) return queues_.accept(packet.queue, packet.id);
-    const PacketFate fate = models_[packet.queue].decide(flow_of(packet.start), packet.bytes, now);
+    QueueWork& work = work_[packet.queue];
+    const PacketFate fate = work.model.decide(flow_of(packet.start), packet.bytes, now);
     if (fate.dropped) {
       ++dropped_;
       return queues_.drop(packet.queue, packet.id);
     }
     if (fate.due <= now) {
       ++passed_;
-      return queues_.accept(packet.queue, packet.id);
+      work.newest_passed = received_;
+      return pass_now(packet, fate);
     }
     held_.push({.due = fate.due,
                 .order = received_,
@@ -161,21 +228,46 @@ class PacketScheduler {
                 .queue = packet.queue});
   }
 
+  void pass_now(const QueuedPacket& packet, const PacketFate& fate) {
+    const bool whole = packet.start.size() == packet.bytes;
+    bool changed = false;
+    if (fate.corrupted && whole) {
+      changed_.assign(packet.start.begin(), packet.start.end());
+      changed = corrupt(changed_, *fate.corrupted, work_[packet.queue].repairs_checksum);
+    }
+    if (changed) {
+      ++corrupted_;
+      queues_.accept_changed(packet.queue, packet.id, changed_);
+    } else {
+      queues_.accept(packet.queue, packet.id);
+    }
+    if (fate.duplicated && whole && copies_) {
+      queues_.flush();  // the packet before its copy
+      if (copies_->send(packet.start)) ++duplicated_;
+    }
+  }
+
   void release_due() {
     if (held_.empty()) return;
     const Instant now = base::BootClock::now();
-    const bool first = delays_.count() == 0;
     while (!held_.empty() && held_.top().due <= now) {
       const Held& packet = held_.top();
       queues_.accept(packet.queue, packet.id);
       lateness_.add(now - packet.due);
       delays_.add(now - packet.arrived);
+      std::uint64_t& newest = work_[packet.queue].newest_passed;
+      if (newest > packet.order) ++overtaken_;
+      newest = std::max(newest, packet.order);
       held_.pop();
     }
-    if (first && delays_.count() > 0) next_report_ = now;  // the fault waits for its effect
   }
 
   void report_in_time() {
+    // The fault waits for its effect, whichever it is.
+    const int effects = (delays_.count() > 0) + (dropped_ > 0) + (duplicated_ > 0) +
+                        (corrupted_ > 0) + (overtaken_ > 0);
+    if (effects > effects_told_) next_report_ = base::BootClock::now();
+    effects_told_ = effects;
     if (base::BootClock::now() >= next_report_) report(draining_ ? "drained" : "running");
   }
 
@@ -189,6 +281,9 @@ class PacketScheduler {
                      {"delayed", delays_.count()},
                      {"passed", passed_},
                      {"dropped", dropped_},
+                     {"duplicated", duplicated_},
+                     {"corrupted", corrupted_},
+                     {"overtaken", overtaken_},
                      {"drained", drained_},
                      {"vanished", queues_.vanished()},
                      {"delay_p50_ns", delays_.quantile(0.5).count()},
@@ -199,7 +294,8 @@ class PacketScheduler {
   }
 
   PacketQueues queues_;
-  std::vector<PacketModel> models_;  // one a queue
+  std::vector<QueueWork> work_;  // one a queue
+  std::optional<CopySender> copies_;
   WorkerChannel& channel_;
   std::array<pollfd, 2> requests_{};
   std::priority_queue<Held, std::vector<Held>, std::greater<>> held_;
@@ -210,6 +306,11 @@ class PacketScheduler {
   std::uint64_t received_ = 0;
   std::uint64_t passed_ = 0;
   std::uint64_t dropped_ = 0;
+  std::uint64_t duplicated_ = 0;
+  std::uint64_t corrupted_ = 0;
+  std::uint64_t overtaken_ = 0;  // held packets that came after later ones
+  int effects_told_ = 0;
+  std::vector<std::uint8_t> changed_;
   std::uint64_t drained_ = 0;
   DelayHistogram delays_;    // from arrival to verdict
   DelayHistogram lateness_;  // from the moment due to the verdict
@@ -228,15 +329,21 @@ base::Status run_packet_scheduler(const Json& configuration, WorkerChannel& chan
   PacketQueueOptions options;
   options.queues = static_cast<std::uint16_t>(list.size());
   options.limit = static_cast<std::uint32_t>(limit);
-  std::vector<PacketModel> models;
+  std::vector<QueueWork> work;
+  std::optional<CopySender> copies;
   for (const Json& item : list) {
     SQUALL_ASSIGN(const PacketProfile profile, profile_from_json(item));
-    models.emplace_back(profile, seed + models.size());
+    work.push_back({.model = PacketModel{profile, seed + work.size()},
+                    .repairs_checksum = profile.repairs_checksum});
+    options.whole = options.whole || profile.needs_whole_packets();
+    if (profile.duplicated_share > 0 && !copies) {
+      SQUALL_ASSIGN(copies, CopySender::open());
+    }
   }
   SQUALL_ASSIGN(PacketQueues queues, PacketQueues::open(options));
   ask_for_quick_turns();
   SQUALL_TRY(confine({.capabilities = kCapabilities, .system_calls = kSystemCalls}));
-  PacketScheduler scheduler{std::move(queues), std::move(models), channel};
+  PacketScheduler scheduler{std::move(queues), std::move(work), std::move(copies), channel};
   return scheduler.serve();
 }
 
