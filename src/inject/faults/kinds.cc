@@ -16,6 +16,7 @@ extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
 extern const FaultKind kNetworkReorder;
+extern const FaultKind kResourceCpuLoad;
 extern const FaultKind kCommand;
 
 namespace {
@@ -34,6 +35,7 @@ constexpr std::array kKinds{
     &kNetworkPartition,
     &kNetworkRefuse,
     &kNetworkReorder,
+    &kResourceCpuLoad,
     &kCommand,
 };
 // clang-format on

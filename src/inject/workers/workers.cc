@@ -15,13 +15,14 @@
 namespace squall::inject {
 
 // Each is defined in workers/<name>/<name>.cc.
+extern const Worker kCpuLoad;
 extern const Worker kPacketScheduler;
 
 namespace {
 
 using base::Json;
 
-constexpr std::array<const Worker*, 1> kWorkers{&kPacketScheduler};
+constexpr std::array kWorkers{&kCpuLoad, &kPacketScheduler};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;
@@ -37,7 +38,7 @@ void WorkerChannel::report(const Json& json) {
 void WorkerChannel::report(const base::Error& error) {
   report(Json{{"state", "failed"},
               {"error", error.to_string()},
-              {"code", static_cast<int>(error.code)},
+              {"reason", base::to_string(error.code)},
               {"hint", error.hint}});
 }
 

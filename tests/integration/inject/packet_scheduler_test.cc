@@ -1,5 +1,9 @@
 // Real packets between loopback ports of our own, held by the packet scheduler.
 
+#include <fstream>
+#include <sstream>
+
+#include "inject/cgroup.h"
 #include "integration/inject/packet_fixture.h"
 
 namespace squall::inject {
@@ -219,6 +223,123 @@ TEST_F(PacketSchedulerTest, AKilledStarterTakesTheWorkerAlong) {
   wait_until([&] { return worker_.ended(); }, "the worker's end");
   wait_for_broken_fault();
   talk.round_trip();
+}
+
+// The peer on "another host": a second namespace behind a veth pair. Only what arrives here is
+// held, and it is held for both directions.
+TEST_F(PacketSchedulerTest, APeerOnAnotherHostSeesTheWholeRoundTrip) {
+  const base::UniqueFd here{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
+  ASSERT_EQ(::unshare(CLONE_NEWNET), 0);
+  const base::UniqueFd there{::open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC)};
+  ASSERT_EQ(::setns(here.get(), CLONE_NEWNET), 0);
+  const auto run = [](const std::string& line) {
+    std::vector<std::string> argv{"ip"};
+    std::istringstream words{line};
+    for (std::string word; words >> word;) argv.push_back(word);
+    const auto done = base::run_command({.argv = argv}, 10s);
+    ASSERT_TRUE(done.ok());
+    ASSERT_EQ(done->exit_status, 0) << line << ": " << done->error;
+  };
+  const auto in_there = [&](const std::function<void()>& work) {
+    ASSERT_EQ(::setns(there.get(), CLONE_NEWNET), 0);
+    work();
+    ASSERT_EQ(::setns(here.get(), CLONE_NEWNET), 0);
+  };
+  const std::string peer = "/proc/" + std::to_string(::getpid()) + "/fd/";
+  run("link add near type veth peer name far netns " + peer + std::to_string(there.get()));
+  run("addr add 10.77.0.1/24 dev near");
+  run("link set near up");
+  in_there([&] {
+    run("addr add 10.77.0.2/24 dev far");
+    run("link set far up");
+  });
+  const auto socket_at = [](const char* address) {
+    base::UniqueFd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    ::inet_pton(AF_INET, address, &name.sin_addr);
+    EXPECT_EQ(::bind(socket.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0);
+    return socket;
+  };
+  const base::UniqueFd near_end = socket_at("10.77.0.1");
+  base::UniqueFd far_end;
+  in_there([&] { far_end = socket_at("10.77.0.2"); });
+  for (const bool server_is_near : {true, false}) {
+    const int server = server_is_near ? near_end.get() : far_end.get();
+    const int client = server_is_near ? far_end.get() : near_end.get();
+    sockaddr_in name{};
+    socklen_t size = sizeof name;
+    ::getsockname(server, reinterpret_cast<sockaddr*>(&name), &size);
+    model::Service users;
+    users.name = "users";
+    users.external = true;
+    model::Service service;
+    service.name = "server";
+    service.listens = model::ListenAddress{.address = server_is_near ? "10.77.0.1" : "10.77.0.2",
+                                           .port = ntohs(name.sin_port)};
+    map_.services = {users, service};
+    const auto lease = arm_latency(latency(50ms));
+    const std::uint32_t number = 9;
+    const base::Instant start = base::BootClock::now();
+    ASSERT_EQ(::sendto(client, &number, 4, 0, reinterpret_cast<sockaddr*>(&name), size), 4);
+    sockaddr_in from{};
+    pollfd request{.fd = server, .events = POLLIN, .revents = 0};
+    ASSERT_EQ(::poll(&request, 1, 20'000), 1);
+    std::uint32_t got = 0;
+    ASSERT_EQ(::recvfrom(server, &got, 4, 0, reinterpret_cast<sockaddr*>(&from), &size), 4);
+    ASSERT_EQ(::sendto(server, &got, 4, 0, reinterpret_cast<sockaddr*>(&from), size), 4);
+    EXPECT_TRUE(Talk::receive_from(client, 20s).has_value());
+    EXPECT_GE(base::BootClock::now() - start, 100ms);
+    wait_for(LeaseState::kEffective);
+    EXPECT_EQ(revert(lease).value("delayed", 0), 1);
+  }
+}
+
+TEST_F(PacketSchedulerTest, ByGroupOnlyThatGroupIsDelayed) {
+  const auto mount = v2_mount();
+  if (!mount.ok()) GTEST_SKIP() << "no cgroup v2";
+  const auto before = v2_group_of(::getpid());
+  ASSERT_TRUE(before.ok());
+  const std::string group = *mount + "/squall-test-" + std::to_string(::getpid());
+  std::filesystem::create_directory(group);
+  const auto move = [&](const std::string& folder, pid_t pid) {
+    std::ofstream(folder + "/cgroup.procs") << pid;
+  };
+  const Talk stranger;
+  move(group, ::getpid());  // a socket belongs to the group in which it was made
+  const base::UniqueFd member{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
+  move(*mount + *before, ::getpid());
+  add_server(stranger);
+  model::Service& caller = add_service(1);
+  caller.name = "caller";
+  caller.depends_on = {"server"};
+  const auto process = start_victim();
+  move(group, process.pid);
+  wait_until([&] { return find_victims().size() == 1; }, "the caller");
+  auto parameters = latency(40ms);
+  parameters["from"] = "caller";
+  const auto lease = arm_latency(parameters);
+  stranger.round_trip();  // the same port, another group
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(stranger.port());
+  auto* address = reinterpret_cast<sockaddr*>(&name);
+  socklen_t size = sizeof name;
+  const base::Instant start = base::BootClock::now();
+  ASSERT_EQ(::sendto(member.get(), "abcd", 4, 0, address, size), 4);
+  std::uint32_t got = 0;
+  ASSERT_EQ(::recvfrom(stranger.server(), &got, 4, 0, address, &size), 4);
+  ASSERT_EQ(::sendto(stranger.server(), &got, 4, 0, address, size), 4);
+  EXPECT_TRUE(Talk::receive_from(member.get(), 20s).has_value());
+  EXPECT_GE(base::BootClock::now() - start, 80ms);
+  wait_for(LeaseState::kEffective);
+  EXPECT_EQ(revert(lease).value("received", 0), 2);  // one each way
+  ASSERT_TRUE(base::PidFd::open(process)->signal(SIGKILL).ok());
+  wait_until([&] { return find_victims().empty(); }, "the caller's end");
+  std::error_code ignored;
+  wait_until([&] { return ::rmdir(group.c_str()) == 0 || !std::filesystem::exists(group, ignored); },
+             "an empty group");
 }
 
 TEST_F(PacketSchedulerTest, ByUserOneDirectionStandsForBoth) {

@@ -11,6 +11,7 @@
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
+#include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"
 
 namespace squall::inject {
@@ -90,9 +91,6 @@ class ScheduledFault final : public Fault {
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
                  FaultContext& context);
-  ~ScheduledFault() override;
-  ScheduledFault(const ScheduledFault&) = delete;
-  ScheduledFault& operator=(const ScheduledFault&) = delete;
 
   Step arm() override;
   Step effective() override;
@@ -102,11 +100,8 @@ class ScheduledFault final : public Fault {
   void recall(const base::Json& found) override;
 
  private:
-  struct Report;  // what the worker said last
-  Report read_report();
-  std::optional<base::Error> trouble(const Report& report);
-  base::Status put_table(const Report& report);
-  Step proof(const Report& report, const std::string& text) const;
+  base::Status put_table(const WorkerReport& report);
+  Step proof(const WorkerReport& report, const std::string& text) const;
 
   std::string what_;
   std::vector<PacketRule> rules_;
@@ -115,11 +110,9 @@ class ScheduledFault final : public Fault {
   std::string effect_;
   FaultContext& context_;
   std::string name_;
-  std::optional<std::uint64_t> worker_;
+  WorkerWatch worker_;
   std::optional<NftTable> table_;
-  base::Instant asked_;  // when the worker was started, or told to drain
-  base::Instant heard_;  // when its report changed last
-  std::string last_report_;
+  base::Instant drain_asked_;
   bool draining_ = false;
   bool removed_ = false;
   std::string reverted_text_;
