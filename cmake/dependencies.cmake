@@ -18,6 +18,8 @@ endfunction()
 squall_find_archive(YAML_CPP_STATIC yaml-cpp)
 squall_find_archive(SQLITE_STATIC sqlite3)
 squall_find_archive(HIREDIS_STATIC hiredis)
+squall_find_archive(SECCOMP_STATIC seccomp)
+squall_find_archive(CAP_NG_STATIC cap-ng)
 
 add_library(yaml-cpp INTERFACE)
 target_link_libraries(yaml-cpp INTERFACE ${YAML_CPP_STATIC})

@@ -219,6 +219,10 @@ void Session::on_lease_event(const inject::LeaseEvent& event) {
         fmt::format("fault `{}` {}: {}", fault->name,
                     was_active ? "was not reverted" : "was not armed", event.text));
   }
+  if (event.cause == "fault broke" && event.state == inject::LeaseState::kReverting) {
+    end(model::Outcome::kErrored,
+        fmt::format("fault `{}` ended by itself before its time; see its last note", fault->name));
+  }
   if (event.cause == "holder gone") {
     end(model::Outcome::kErrored, "the holder ended unexpectedly; its journal was replayed");
   }

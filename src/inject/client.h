@@ -36,7 +36,8 @@ struct LeaseEvent {
   base::Instant at;
   std::string text;   // proof or reason, one sentence
   std::string proof;  // JSON object as text: what was read back
-  // kReverting: why ("deadline", "asked", "engine gone", "heartbeat missing", "signal").
+  // kReverting: why ("deadline", "asked", "engine gone", "heartbeat missing", "signal",
+  // "fault broke": what kept it up is gone).
   std::string cause;
   // kFailed: the fault is not active (arming failed and was undone) or its revert is not verified.
   bool still_active = false;

@@ -64,6 +64,12 @@ Step Step::failed(base::Error error) {
   return step;
 }
 
+Step Step::broken(base::Error error) {
+  Step step = failed(std::move(error));
+  step.is_broken = true;
+  return step;
+}
+
 base::Result<Step> drive(Fault& fault, Step (Fault::*step)(), base::Duration limit,
                          void (*poke)(void*), void* poke_argument) {
   const base::Instant deadline = base::BootClock::now() + limit;

@@ -27,6 +27,7 @@ struct Step {
   std::string text;              // what was proved, or a notice while waiting; one sentence
   std::string proof;             // JSON object as text
   base::Error error;             // kFailed
+  bool is_broken = false;        // kFailed: the fault has come to an end by itself; revert it now
   std::vector<int> descriptors;  // kWaiting: call again when one of them is readable,
   base::Duration again{};        // or after this time; zero: only by descriptor
 
@@ -34,6 +35,8 @@ struct Step {
   static Step wait_for(std::vector<int> descriptors, base::Duration again = {});
   static Step wait(base::Duration again);
   static Step failed(base::Error error);
+  // From effective() and hold() only: what kept the fault up is gone.
+  static Step broken(base::Error error);
 };
 
 // What a fault may use. Lives as long as the fault.

@@ -155,6 +155,10 @@ void Lease::handle_failure(Step step) {
     enter(Stage::kReverting);
     return;
   }
+  if (step.is_broken && !reverting()) {
+    tell_notice(step.text);
+    return revert("fault broke");
+  }
   if (stage_ == Stage::kAwaitingEffect || stage_ == Stage::kHolding) {
     // It is in force as far as anybody knows, so the engine decides; it stays armed until then.
     enter(Stage::kSteady);

@@ -8,6 +8,7 @@
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/scheduled_fault.h"
 #include "inject/faults/network/table_fault.h"
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
@@ -55,6 +56,26 @@ class MechanismTrial {
     return report("sock_diag destroy", *find_kind("network.reset"), binding);
   }
 
+  MechanismReport packet_scheduler() {
+    PacketRule rule;
+    rule.chain = PacketRule::Chain::kArriving;
+    rule.action = PacketRule::Action::kQueue;
+    rule.loopback = true;
+    rule.protocol = PacketRule::Protocol::kUdp;
+    rule.destination = PacketEndpoint{.address = {127, 0, 0, 1}, .port = 1};
+    PacketProfile profile;
+    profile.delay = std::chrono::milliseconds(10);
+    model::FaultBinding binding;
+    binding.mechanism = kPacketScheduling;
+    binding.lifetime = LifetimeClass::kKernelHeld;
+    binding.details = model::Parameters{Json{{"what", "packets to a scratch port"},
+                                             {"rules", Json::array({to_json(rule)})},
+                                             {"profiles", Json::array({to_json(profile)})},
+                                             {"seed", 1},
+                                             {"effect", "delayed"}}};
+    return report(std::string(kPacketScheduling), *find_kind("network.latency"), binding);
+  }
+
  private:
   MechanismReport report(std::string name, const FaultKind& kind,
                          const model::FaultBinding& binding) {
@@ -95,6 +116,7 @@ std::vector<MechanismReport> probe_mechanisms() {
       trial.process("SIGSTOP", *find_kind("process.pause"), "SIGSTOP", LifetimeClass::kJournaled),
       trial.table(),
       trial.reset(),
+      trial.packet_scheduler(),
   };
 }
 

@@ -18,6 +18,7 @@
 #include "base/units.h"
 #include "inject/json_fields.h"
 #include "inject/wire.h"
+#include "inject/workers/workers.h"
 
 namespace squall::inject {
 
@@ -47,17 +48,20 @@ base::Result<Json> json_of(const std::vector<std::byte>& packet) {
 struct RunningProgram {
   std::uint64_t id = 0;
   ProgramRequest::Purpose purpose = ProgramRequest::Purpose::kCommand;
-  base::ChildProcess child;  // not for kScratch
-  base::PidFd pidfd;         // kScratch
+  base::ChildProcess child;  // a program
+  base::PidFd pidfd;         // kScratch and kWorker: forked, not executed
+  base::UniqueFd channel;    // kWorker
   base::UniqueFd output_pipe;
   std::string output;
   base::Instant deadline = base::Instant::max();
   base::Duration limit{};
   bool timed_out = false;
 
-  const base::PidFd& process() const {
-    return purpose == ProgramRequest::Purpose::kScratch ? pidfd : child.pidfd();
+  bool forked() const {
+    return purpose == ProgramRequest::Purpose::kScratch ||
+           purpose == ProgramRequest::Purpose::kWorker;
   }
+  const base::PidFd& process() const { return forked() ? pidfd : child.pidfd(); }
 };
 
 class Starter {
@@ -78,6 +82,7 @@ class Starter {
     for (const RunningProgram& program : programs_) {
       requests.push_back({.fd = program.process().get(), .events = POLLIN, .revents = 0});
       requests.push_back({.fd = program.output_pipe.get(), .events = POLLIN, .revents = 0});
+      requests.push_back({.fd = program.channel.get(), .events = POLLIN, .revents = 0});
       earliest = std::min(earliest, program.deadline);
     }
     int timeout = -1;
@@ -104,6 +109,14 @@ class Starter {
       }
       return true;
     }
+    if (const std::uint64_t id = unsigned_field(*json, "tell"); id != 0) {
+      for (const RunningProgram& program : programs_) {
+        if (program.id != id || !program.channel) continue;
+        const std::string text = text_field(*json, "text");
+        if (auto sent = send_packet(program.channel.get(), bytes_of(text)); !sent.ok()) continue;
+      }
+      return true;
+    }
     start(*json);
     return true;
   }
@@ -114,9 +127,15 @@ class Starter {
     const std::string purpose = text_field(json, "purpose");
     if (purpose == "service") program.purpose = ProgramRequest::Purpose::kService;
     if (purpose == "scratch") program.purpose = ProgramRequest::Purpose::kScratch;
-    base::Status started = program.purpose == ProgramRequest::Purpose::kScratch
-                               ? start_scratch(program)
-                               : start_program(json, program);
+    if (purpose == "worker") program.purpose = ProgramRequest::Purpose::kWorker;
+    base::Status started;
+    if (program.purpose == ProgramRequest::Purpose::kScratch) {
+      started = start_scratch(program);
+    } else if (program.purpose == ProgramRequest::Purpose::kWorker) {
+      started = start_worker(texts_field(json, "argv"), program);
+    } else {
+      started = start_program(json, program);
+    }
     if (!started.ok()) return say_error(program.id, started.error());
     say({{"id", program.id}, {"started", to_json(program.process().identity())}});
     programs_.push_back(std::move(program));
@@ -157,6 +176,34 @@ class Starter {
     return {};
   }
 
+  // Forked and not executed: see docs/decisions/0006-workers.md.
+  static base::Status start_worker(const std::vector<std::string>& argv, RunningProgram& program) {
+    const Worker* worker = argv.size() == 2 ? find_worker(argv[0]) : nullptr;
+    if (worker == nullptr)
+      return base::Error{.code = base::ErrorCode::kUnsupported, .message = "no such worker"};
+    std::array<int, 2> pair{};
+    if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
+      return base::system_error("create a socket pair", errno);
+    program.channel.reset(pair[0]);
+    const base::UniqueFd theirs{pair[1]};
+    const pid_t starter = ::getpid();
+    const pid_t pid = ::fork();
+    if (pid < 0) return base::system_error("fork a worker", errno);
+    if (pid == 0) worker_main(*worker, argv[1], theirs.get(), starter);
+    SQUALL_ASSIGN(program.pidfd, base::PidFd::open(pid));
+    return {};
+  }
+
+  void forward_reports(RunningProgram& program) {
+    while (program.channel) {
+      const auto packet = receive_packet(program.channel.get());
+      if (!packet.ok()) return program.channel.reset();
+      if (packet->empty()) return;
+      say({{"id", program.id},
+           {"report", std::string(reinterpret_cast<const char*>(packet->data()), packet->size())}});
+    }
+  }
+
   static void drain(RunningProgram& program) {
     std::array<char, 4096> buffer;
     while (program.output_pipe) {
@@ -178,6 +225,7 @@ class Starter {
       kill_program(program);
     }
     drain(program);
+    forward_reports(program);
     if (!program.process().ended()) return;
     if (program.timed_out) {
       say_error(program.id,
@@ -194,7 +242,7 @@ class Starter {
 
   static int reap(RunningProgram& program) {
     int status = 0;
-    if (program.purpose == ProgramRequest::Purpose::kScratch) {
+    if (program.forked()) {
       ::waitpid(program.pidfd.identity().pid, &status, WNOHANG);
     } else {
       status = program.child.wait({}).value_or(0);
@@ -290,6 +338,11 @@ class StarterClient final : public Programs {
     if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok()) return;
   }
 
+  void tell(std::uint64_t id, const std::string& text) override {
+    const Json json = {{"tell", id}, {"text", text}};
+    if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok()) return;
+  }
+
  private:
   static std::string_view purpose_text(ProgramRequest::Purpose purpose) {
     switch (purpose) {
@@ -299,6 +352,8 @@ class StarterClient final : public Programs {
         return "command";
       case ProgramRequest::Purpose::kScratch:
         return "scratch";
+      case ProgramRequest::Purpose::kWorker:
+        return "worker";
     }
     return "command";
   }
@@ -332,6 +387,7 @@ class StarterClient final : public Programs {
                                   .hint = text_field(json, "hint")};
     }
     if (json.contains("output")) outcome.output = text_field(json, "output");
+    if (json.contains("report")) outcome.report = text_field(json, "report");
   }
 
   void fail_all() {

@@ -22,6 +22,8 @@ struct ProgramRequest {
     kService,  // runs on for ever, whatever becomes of us: own session, nobody's child
     kCommand,  // runs to its end, is killed with its process group at `limit` or when we die
     kScratch,  // no program: a child of ours that only sleeps, for rehearsals
+    kWorker,   // no program: one of workers/workers.h in a process of its own, until end() or until
+               // the starter or the holder is gone; argv is its name and its configuration
   };
   Purpose purpose = Purpose::kCommand;
   std::vector<std::string> argv;
@@ -35,6 +37,7 @@ struct ProgramOutcome {
   std::optional<base::Error> error;  // could not be started, or ran longer than its limit
   std::optional<int> exit_status;    // it has ended; 128 + signal when killed
   std::string output;                // kCommand: the end of what it wrote, at most 4 KiB
+  std::string report;                // kWorker: the last thing it said
 };
 
 class Programs {
@@ -49,8 +52,10 @@ class Programs {
   // The process that starts them. When it has ended, none of its commands runs any more, and what
   // it was asked to start has been started.
   virtual base::ProcessIdentity process() const = 0;
-  // Ends a kScratch or kCommand program.
+  // Ends a kScratch, kCommand or kWorker program.
   virtual void end(std::uint64_t id) = 0;
+  // Says something to a kWorker; what comes back, if anything, is its next report.
+  virtual void tell(std::uint64_t id, const std::string& text) = 0;
 };
 
 // Forks the starter. Call it while this process has one thread and holds no fault descriptor.

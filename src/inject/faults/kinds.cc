@@ -9,30 +9,60 @@ extern const FaultKind kProcessCrashLoop;
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kNetworkBandwidth;
 extern const FaultKind kNetworkBlackhole;
+extern const FaultKind kNetworkBurstLoss;
+extern const FaultKind kNetworkCorrupt;
+extern const FaultKind kNetworkDuplicate;
+extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkLoss;
 extern const FaultKind kNetworkPartition;
 extern const FaultKind kNetworkRefuse;
+extern const FaultKind kNetworkReorder;
 extern const FaultKind kNetworkReset;
-extern const FaultKind kResourceDiskFill;
-extern const FaultKind kResourceDescriptors;
-extern const FaultKind kResourcePort;
 extern const FaultKind kResourceConnections;
+extern const FaultKind kResourceCpuLoad;
 extern const FaultKind kResourceCpuQuota;
+extern const FaultKind kResourceDescriptors;
+extern const FaultKind kResourceDiskFill;
+extern const FaultKind kResourceIoThrottle;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
-extern const FaultKind kResourceIoThrottle;
+extern const FaultKind kResourcePort;
 extern const FaultKind kCommand;
 
 namespace {
 
+// One a line.
+// clang-format off
 constexpr std::array kKinds{
-    &kProcessKill,         &kProcessCrashLoop, &kProcessPause,        &kProcessRestart,
-    &kNetworkLoss,         &kNetworkBlackhole, &kNetworkPartition,    &kNetworkRefuse,
-    &kNetworkReset,        &kResourceDiskFill, &kResourceDescriptors, &kResourcePort,
-    &kResourceConnections, &kResourceCpuQuota, &kResourceMemoryLimit, &kResourcePids,
-    &kResourceIoThrottle,  &kCommand,
+    &kProcessKill,
+    &kProcessCrashLoop,
+    &kProcessPause,
+    &kProcessRestart,
+    &kNetworkLatency,
+    &kNetworkBandwidth,
+    &kNetworkLoss,
+    &kNetworkBurstLoss,
+    &kNetworkReorder,
+    &kNetworkDuplicate,
+    &kNetworkCorrupt,
+    &kNetworkBlackhole,
+    &kNetworkPartition,
+    &kNetworkRefuse,
+    &kNetworkReset,
+    &kResourceCpuLoad,
+    &kResourceCpuQuota,
+    &kResourceMemoryLimit,
+    &kResourcePids,
+    &kResourceDescriptors,
+    &kResourceDiskFill,
+    &kResourceIoThrottle,
+    &kResourcePort,
+    &kResourceConnections,
+    &kCommand,
 };
+// clang-format on
 
 }  // namespace
 

@@ -10,11 +10,13 @@
 #include <libnftnl/table.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/xt_NFQUEUE.h>
 #include <net/if.h>
 #include <sys/socket.h>
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 
 #include "inject/json_fields.h"
@@ -53,12 +55,23 @@ const char* chain_name(PacketRule::Chain chain) {
       return "incoming";
     case PacketRule::Chain::kOutgoing:
       return "outgoing";
+    case PacketRule::Chain::kArriving:
+      return "arriving";
   }
   return "incoming";
 }
 
 std::uint32_t hook_of(PacketRule::Chain chain) {
-  return chain == PacketRule::Chain::kIncoming ? NF_INET_LOCAL_IN : NF_INET_LOCAL_OUT;
+  switch (chain) {
+    case PacketRule::Chain::kIncoming:
+      return NF_INET_LOCAL_IN;
+    case PacketRule::Chain::kArriving:
+      return NF_INET_PRE_ROUTING;
+    case PacketRule::Chain::kMark:
+    case PacketRule::Chain::kOutgoing:
+      break;
+  }
+  return NF_INET_LOCAL_OUT;
 }
 
 // Adds expressions to one rule, all through register 1.
@@ -141,6 +154,19 @@ class RuleBuilder {
     nftnl_expr_set_u32(expression, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
     nftnl_expr_set_u8(expression, NFTNL_EXPR_REJECT_CODE, 0);
   }
+  // The nftables expression for it may be missing (CONFIG_NFT_QUEUE) where the older xtables target
+  // is there, so that one is used, as iptables-nft does.
+  void queue(std::uint16_t number) {
+    auto* info = static_cast<xt_NFQ_info_v3*>(std::calloc(1, sizeof(xt_NFQ_info_v3)));
+    SQUALL_CHECK(info != nullptr);
+    info->queuenum = number;
+    info->queues_total = 1;
+    info->flags = NFQ_FLAG_BYPASS;
+    nftnl_expr* expression = add("target");
+    nftnl_expr_set_str(expression, NFTNL_EXPR_TG_NAME, "NFQUEUE");
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_TG_REV, 3);
+    nftnl_expr_set(expression, NFTNL_EXPR_TG_INFO, info, sizeof *info);  // the expression frees it
+  }
 
   RulePointer take() { return std::move(rule_); }
 
@@ -177,8 +203,11 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
   RuleBuilder builder{table, rule.chain};
   builder.meta_equals<std::uint8_t>(NFT_META_L4PROTO, static_cast<std::uint8_t>(rule.protocol));
   if (rule.off_host) {
-    builder.meta_equals<std::uint32_t>(NFT_META_OIF, ::if_nametoindex("lo"), NFT_CMP_NEQ);
+    const bool arriving = hook_of(rule.chain) != NF_INET_LOCAL_OUT;
+    builder.meta_equals<std::uint32_t>(arriving ? NFT_META_IIF : NFT_META_OIF,
+                                       ::if_nametoindex("lo"), NFT_CMP_NEQ);
   }
+  if (rule.loopback) builder.meta_equals<std::uint32_t>(NFT_META_IIF, ::if_nametoindex("lo"));
   if (rule.source) match_endpoint(builder, *rule.source, Side::kSource);
   if (rule.destination) match_endpoint(builder, *rule.destination, Side::kDestination);
   if (rule.user) builder.meta_equals<std::uint32_t>(NFT_META_SKUID, *rule.user);
@@ -197,6 +226,12 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
     builder.mask<std::uint8_t>(kSynAndAck, 0);
     builder.compare(&kSyn, 1);
   }
+  if (rule.action == PacketRule::Action::kQueue) {
+    const std::uint32_t none = 0;
+    builder.load_meta(NFT_META_MARK);
+    builder.mask<std::uint32_t>(kCopyBit, 0);
+    builder.compare(&none, sizeof none);
+  }
   builder.count();
   if (rule.share != 0) {
     builder.draw(rule.share);
@@ -213,6 +248,9 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
       builder.load_meta(NFT_META_MARK);
       builder.mask<std::uint32_t>(~kMarkBit, kMarkBit);
       builder.store_meta(NFT_META_MARK);
+      break;
+    case PacketRule::Action::kQueue:
+      builder.queue(rule.queue);
       break;
   }
   return builder.take();
@@ -372,7 +410,8 @@ base::Result<NftTable> NftTable::create(const std::string& name,
                                   table.get());
   bool room = batch.next();
   for (const PacketRule::Chain which :
-       {PacketRule::Chain::kMark, PacketRule::Chain::kIncoming, PacketRule::Chain::kOutgoing}) {
+       {PacketRule::Chain::kMark, PacketRule::Chain::kIncoming, PacketRule::Chain::kOutgoing,
+        PacketRule::Chain::kArriving}) {
     const bool used = std::any_of(rules.begin(), rules.end(),
                                   [&](const PacketRule& rule) { return rule.chain == which; });
     if (!used) continue;
@@ -415,6 +454,17 @@ base::Result<PacketCounts> NftTable::packets() const {
   PacketCounts counts;
   SQUALL_TRY(socket_->ask(request, count_rule, &counts, "read the counters of " + name_));
   return counts;
+}
+
+base::Status NftTable::clear_rules() {
+  Batch batch;
+  const RulePointer all{nftnl_rule_alloc()};
+  nftnl_rule_set_u32(all.get(), NFTNL_RULE_FAMILY, NFPROTO_INET);
+  nftnl_rule_set_str(all.get(), NFTNL_RULE_TABLE, name_.c_str());
+  nftnl_rule_nlmsg_build_payload(batch.add(NFT_MSG_DELRULE, 0), all.get());
+  batch.next();
+  batch.end();
+  return socket_->send_batch(batch, "take the rules out of nftables table " + name_);
 }
 
 base::Status NftTable::remove() {
@@ -522,6 +572,8 @@ Json to_json(const PacketRule& rule) {
                {"marked", rule.marked},
                {"opening", rule.opening},
                {"off_host", rule.off_host},
+               {"loopback", rule.loopback},
+               {"queue", rule.queue},
                {"share", rule.share}};
   if (rule.user) json["user"] = *rule.user;
   if (rule.group) json["group"] = {{"id", rule.group->id}, {"level", rule.group->level}};
@@ -542,7 +594,7 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
            (endpoint->port != 0 || endpoint->address.size() == 4 || endpoint->address.size() == 16);
   };
   const bool aimed = aims(rule.source) || aims(rule.destination);
-  if (share > kShareWhole || chain < 0 || chain > 2 || action < 0 || action > 2 ||
+  if (share > kShareWhole || chain < 0 || chain > 3 || action < 0 || action > 3 ||
       (protocol != 6 && protocol != 17) || !aimed)
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds a packet rule that makes no sense"};
@@ -553,6 +605,8 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   rule.opening = boolean_field(json, "opening");
   rule.off_host = boolean_field(json, "off_host");
   rule.share = static_cast<std::uint32_t>(share);
+  rule.loopback = boolean_field(json, "loopback");
+  rule.queue = static_cast<std::uint16_t>(unsigned_field(json, "queue"));
   if (field(json, "user").is_number())
     rule.user = static_cast<std::uint32_t>(unsigned_field(json, "user"));
   if (field(json, "group").is_object()) {

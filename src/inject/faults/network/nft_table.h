@@ -37,8 +37,9 @@ struct PacketRule {
     kMark,      // where packets leave their sender: marks those of one sender
     kIncoming,  // where packets arrive: cuts
     kOutgoing,  // where packets leave for other hosts: cuts
+    kArriving,  // where packets come in, before anything looks at them: queues
   };
-  enum class Action { kDrop, kReset, kMark };
+  enum class Action { kDrop, kReset, kMark, kQueue };
   enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };
 
   Chain chain = Chain::kIncoming;
@@ -58,6 +59,10 @@ struct PacketRule {
   bool off_host = false;       // not through the loopback interface
   // How many of a million such packets, each drawn by the kernel at random; 0: all of them.
   std::uint32_t share = 0;
+  bool loopback = false;  // kArriving, kIncoming: only through the loopback interface
+  // kQueue: the packet waits in this NFQUEUE for the verdict of a worker. It passes when nobody
+  // serves the queue.
+  std::uint16_t queue = 0;
   bool operator==(const PacketRule&) const = default;
 };
 base::Json to_json(const PacketRule& rule);
@@ -74,6 +79,8 @@ struct PacketCounts {
 
 // The bit of skb->mark that kMark sets; other bits stay as they are.
 inline constexpr std::uint32_t kMarkBit = 1u << 29;
+// The bit on copies of packets that a worker makes. kQueue lets them pass.
+inline constexpr std::uint32_t kCopyBit = 1u << 30;
 
 class NftTable {
  public:
@@ -86,6 +93,9 @@ class NftTable {
   ~NftTable();  // closes the socket; the kernel then removes the table within some 30 ms
 
   base::Result<PacketCounts> packets() const;
+  // Takes all rules out of the chains; counters go with them. What waits in a queue stays there:
+  // remove() makes the kernel drop it.
+  base::Status clear_rules();
   // In force no more when it returns.
   base::Status remove();
 

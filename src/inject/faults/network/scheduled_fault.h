@@ -1,0 +1,123 @@
+#pragma once
+// What the network kinds share that hold packets in user space: an owner table puts the packets of
+// a pair of services into queues, and a worker (workers/packet_scheduler) decides about each. The
+// table is the holder's, the queues are the worker's: if either process dies, packets pass.
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "inject/fault.h"
+#include "inject/faults/network/nft_table.h"
+#include "inject/workers/packet_scheduler/packet_model.h"
+#include "inject/workers/worker_watch.h"
+#include "model/vocabulary.h"
+
+namespace squall::inject {
+
+inline constexpr std::string_view kPacketScheduling = "packet scheduler";
+inline constexpr std::array<std::string_view, 1> kSchedulerMechanisms{kPacketScheduling};
+inline constexpr std::array<std::string_view, 1> kSchedulerCapabilities{"CAP_NET_ADMIN"};
+inline constexpr std::array<std::string_view, 3> kDirections{"both", "requests", "replies"};
+inline constexpr std::string_view kSchedulerRevert =
+    "The rules are taken away, what is still held passes at once, in order, and the table is "
+    "deleted. If the holder dies, the kernel deletes the table and drops what was held; if the "
+    "worker dies, packets pass.";
+
+// The scope parameters that every kind starts with.
+constexpr model::ParameterDescriptor from_parameter() {
+  return {.name = "from",
+          .type = model::ValueType::kService,
+          .required = true,
+          .summary =
+              "The service that opens the connections; an external one stands for all "
+              "callers from outside, and for the probes that say so."};
+}
+constexpr model::ParameterDescriptor to_parameter() {
+  return {.name = "to",
+          .type = model::ValueType::kService,
+          .required = true,
+          .summary = "The service that it speaks to, by the addresses on which it listens."};
+}
+constexpr model::ParameterDescriptor port_parameter() {
+  return {.name = "port",
+          .type = model::ValueType::kInteger,
+          .minimum = 1,
+          .maximum = 65535,
+          .summary = "Only this one of the ports on which `to` listens."};
+}
+constexpr model::ParameterDescriptor direction_parameter() {
+  return {.name = "direction",
+          .type = model::ValueType::kChoice,
+          .default_text = "both",
+          .summary = "What `from` sends, what `to` sends, or both.",
+          .choices = kDirections};
+}
+
+constexpr model::ParameterDescriptor share_parameter(std::string_view summary) {
+  return {.name = "share",
+          .type = model::ValueType::kShare,
+          .required = true,
+          .minimum = 0.0001,
+          .maximum = 1,
+          .summary = summary};
+}
+
+// `what` happens to packets, in words: "wait 100ms".
+void describe_scheduled(const model::FaultSpecification& fault, const std::string& what,
+                        const model::SystemMap& map, model::PlannedFault& planned);
+
+// The packets of `from`, `to`, `port` and `direction`, with this fate. kUnsupported when they
+// cannot be told apart, or when a probe of Squall's own would be hit.
+// `effect` as in ScheduledFault.
+base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
+                                                 const PacketProfile& profile,
+                                                 std::string_view effect);
+
+base::Result<std::unique_ptr<Fault>> create_scheduled(const model::FaultBinding& binding,
+                                                      FaultContext& context);
+
+// The same rules and worker for packets between two loopback ports of our own. Delays are shortened
+// to 20 ms for it.
+base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
+                                             FaultContext& context);
+
+// The fault itself; for tests and benchmarks too.
+class ScheduledFault final : public Fault {
+ public:
+  // A rule's `queue` is the index of its profile. `effect` names the worker's count that proves it:
+  // delayed, dropped, duplicated, corrupted, overtaken.
+  ScheduledFault(std::string what, std::vector<PacketRule> rules,
+                 std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
+                 FaultContext& context);
+
+  Step arm() override;
+  Step effective() override;
+  Step hold() override;
+  Step revert() override;
+  Step verify() override;
+  void recall(const base::Json& found) override;
+
+ private:
+  base::Status put_table(const WorkerReport& report);
+  Step proof(const WorkerReport& report, const std::string& text) const;
+
+  std::string what_;
+  std::vector<PacketRule> rules_;
+  std::vector<PacketProfile> profiles_;
+  std::uint64_t seed_;
+  std::string effect_;
+  FaultContext& context_;
+  std::string name_;
+  WorkerWatch worker_;
+  std::optional<NftTable> table_;
+  base::Instant drain_asked_;
+  bool draining_ = false;
+  bool removed_ = false;
+  std::string reverted_text_;
+  std::uint64_t met_ = 0;  // packets that the rules met
+  std::optional<base::Instant> gone_wait_since_;
+};
+
+}  // namespace squall::inject
