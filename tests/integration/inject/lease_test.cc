@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 
+#include <algorithm>
 #include <map>
 #include <set>
 
+#include <algorithm>
 #include "inject/journal.h"
 #include "inject/registry.h"
+
 #include "integration/inject/fixture.h"
 
 namespace squall::inject {
@@ -327,7 +330,7 @@ class CrashSweep : public Leases {
       const auto events = (*client)->take_events();
       if (!events.ok()) return false;
       for (const LeaseEvent& event : *events) {
-        if (event.state == LeaseState::kEffective && !event.notice) {
+        if (event.state == LeaseState::kEffective && event.notice == after_notice_) {
           if (auto asked = (*client)->revert(*lease, "asked"); !asked.ok()) return false;
         }
         if (event.state == LeaseState::kVerified) return event.cause == "asked";
@@ -343,7 +346,8 @@ class CrashSweep : public Leases {
     if (::access("/usr/bin/strace", X_OK) != 0) GTEST_SKIP() << "needs strace";
     int completed = 0;
     int points = 0;
-    for (int call = 3; completed < 3 && call < 2000; call += step, ++points) {
+    for (int call = 3; completed < 3 && call < 40'000;
+         call += std::max(step, call / thinning_), ++points) {
       SCOPED_TRACE("killed at system call " + std::to_string(call));
       if (run_lease(bind_now(), call)) ++completed;
       const auto cleaned = cleanup(state_);
@@ -355,6 +359,10 @@ class CrashSweep : public Leases {
     EXPECT_EQ(completed, 3);  // the sweep went past the holder's last call
     RecordProperty("points", points);
   }
+
+  // Later calls are tried more thinly: looks at all processes of the host are very many.
+  int thinning_ = 1'000'000;
+  bool after_notice_ = false;  // revert at the first notice instead of as soon as it is effective
 };
 
 TEST_F(CrashSweep, APausedProcessAlwaysRunsAgain) {
@@ -364,6 +372,27 @@ TEST_F(CrashSweep, APausedProcessAlwaysRunsAgain) {
 TEST_F(CrashSweep, AKilledMemberIsAlwaysBroughtBackOnce) {
   sweep([&] { return bind_or_die("process.kill", kill_parameters("start")); }, 13,
         [&] { EXPECT_EQ(find_victims().size(), 1u); });
+}
+
+TEST_F(CrashSweep, ACrashLoopLeavesNobodyDown) {
+  const Json parameters = {
+      {"service", "victim"}, {"count", 1},         {"random", true},         {"after", 0},
+      {"most", 50},          {"restore", "start"}, {"limit", 20'000'000'000}};
+  thinning_ = 10;
+  sweep([&] { return bind_or_die("process.crash_loop", parameters); }, 19,
+        [&] { EXPECT_EQ(find_victims().size(), 1u); });
+}
+
+TEST_F(CrashSweep, WhatIntervalsKilledIsBroughtBackOnce) {
+  map_.services.at(0).expected_members = 2;
+  start_victim();
+  wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  auto parameters = kill_parameters("start");
+  parameters["every"] = 100'000'000;
+  after_notice_ = true;  // the second kill
+  thinning_ = 10;
+  sweep([&] { return bind_or_die("process.kill", parameters); }, 19,
+        [&] { EXPECT_EQ(find_victims().size(), 2u); });
 }
 
 }  // namespace
