@@ -194,6 +194,40 @@ TEST_F(RepeatedKills, AKilledHolderEndsTheCrashLoopAndStartsTheMember) {
   EXPECT_EQ(find_victims().size(), 1u);
 }
 
+TEST_F(RepeatedKills, AnIncarnationThatCrashesByItselfIsNoKillOfOurs) {
+  add_service(1);
+  start_victim();
+  wait_until([&] { return find_victims().size() == 1; }, "a victim");
+  start_holder();
+  const auto lease =
+      arm(bind_or_die("process.crash_loop", loop_parameters("await", 1'000'000'000)));
+  wait_for(LeaseState::kEffective);
+  const auto holder = active_leases(state_).value().at(0).holder;
+  const auto first = start_victim();
+  // The holder has taken it up when it holds a descriptor of it.
+  wait_until(
+      [&] {
+        EXPECT_TRUE(client_->renew().ok());
+        const std::string folder = "/proc/" + std::to_string(holder.pid) + "/fdinfo";
+        const std::string line = "Pid:\t" + std::to_string(first.pid) + "\n";
+        for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+          const auto text = base::read_pseudo_file(entry.path());
+          if (text.ok() && text->find(line) != std::string::npos) return true;
+        }
+        return false;
+      },
+      "the holder to take it up");
+  ::kill(first.pid, SIGKILL);
+  const auto second = start_victim();
+  const auto again = wait_for_notice();
+  EXPECT_NE(again.text.find("pid " + std::to_string(second.pid)), std::string::npos) << again.text;
+  EXPECT_NE(again.text.find("crash 2"), std::string::npos) << again.text;
+  start_victim();
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  EXPECT_NE(wait_for(LeaseState::kReverted).text.find("after 2"), std::string::npos);
+  wait_for(LeaseState::kVerified);
+}
+
 TEST_F(RepeatedKills, CrashLoopThatCannotStartIsRefused) {
   add_service(1).start.clear();
   start_victim();
