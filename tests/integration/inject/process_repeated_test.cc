@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <set>
 #include <thread>
 
 #include "integration/inject/fixture.h"
@@ -33,7 +32,7 @@ class RepeatedKills : public InjectTest {
     auto child = base::spawn({.argv = {program("victim_for_tests"), folder_}});
     ASSERT_TRUE(child.ok());
     const pid_t pid = child->pidfd().identity().pid;
-    started_.insert(pid);
+    ++started_;
     supervised_.push_back(std::move(*child));
     wait_until(
         [&] {
@@ -49,8 +48,7 @@ class RepeatedKills : public InjectTest {
             {"most", 50},          {"restore", restore}, {"limit", 20'000'000'000}};
   }
   std::vector<base::ChildProcess> supervised_;
-  std::set<pid_t> started_;
-  int alive_looks_ = 0;
+  std::atomic<int> started_ = 0;
 };
 
 TEST_F(RepeatedKills, KillAtAnIntervalHitsMembersThatRunThen) {
@@ -76,7 +74,7 @@ TEST_F(RepeatedKills, KillAtAnIntervalHitsMembersThatRunThen) {
     EXPECT_NE(wait_for(LeaseState::kReverted).text.find("killed in all"), std::string::npos);
     wait_for(LeaseState::kVerified);
   });
-  EXPECT_GE(started_.size(), 5u);
+  EXPECT_GE(started_, 4);
   EXPECT_EQ(find_victims().size(), 2u);
 }
 
@@ -144,7 +142,7 @@ TEST_F(RepeatedKills, CrashLoopKillsEachNewIncarnation) {
     const auto now = find_victims();
     EXPECT_EQ(now.size(), 2u);
   });
-  EXPECT_GE(started_.size(), 4u);
+  EXPECT_GE(started_, 3);
   const auto victims = find_victims();
   EXPECT_EQ(victims.size(), 2u);
   EXPECT_TRUE(std::any_of(victims.begin(), victims.end(),
@@ -161,21 +159,25 @@ TEST_F(RepeatedKills, CrashLoopEndsAtItsMost) {
   supervise(1, [&] {
     const auto lease = arm(bind_or_die("process.crash_loop", parameters));
     wait_for(LeaseState::kEffective);
-    wait_until([&] { return started_.size() >= 3; }, "three replacements");
+    wait_until([&] { return started_ >= 3; }, "three replacements");
+    // Seen again and again, where any other incarnation would be killed at the first sight of it.
+    base::ProcessIdentity last;
+    int looks = 0;
     wait_until(
         [&] {
           EXPECT_TRUE(client_->renew().ok());
           const auto victims = find_victims();
           if (victims.size() != 1) return false;
-          // Alive for many times longer than a new incarnation would be left.
-          return base::PidFd::open(victims[0].process.identity).ok() && ++alive_looks_ > 200;
+          looks = victims[0].process.identity == last ? looks + 1 : 0;
+          last = victims[0].process.identity;
+          return looks >= 20;
         },
         "the last one to live");
     ASSERT_TRUE(client_->revert(lease, "asked").ok());
     EXPECT_NE(wait_for(LeaseState::kReverted).text.find("after 3"), std::string::npos);
     wait_for(LeaseState::kVerified);
   });
-  EXPECT_EQ(started_.size(), 3u);
+  EXPECT_EQ(started_, 3);
 }
 
 TEST_F(RepeatedKills, AKilledHolderEndsTheCrashLoopAndStartsTheMember) {
@@ -192,6 +194,40 @@ TEST_F(RepeatedKills, AKilledHolderEndsTheCrashLoopAndStartsTheMember) {
   ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
   wait_for(LeaseState::kVerified);
   EXPECT_EQ(find_victims().size(), 1u);
+}
+
+TEST_F(RepeatedKills, AnIncarnationThatCrashesByItselfIsNoKillOfOurs) {
+  add_service(1);
+  start_victim();
+  wait_until([&] { return find_victims().size() == 1; }, "a victim");
+  start_holder();
+  const auto lease =
+      arm(bind_or_die("process.crash_loop", loop_parameters("await", 1'000'000'000)));
+  wait_for(LeaseState::kEffective);
+  const auto holder = active_leases(state_).value().at(0).holder;
+  const auto first = start_victim();
+  // The holder has taken it up when it holds a descriptor of it.
+  wait_until(
+      [&] {
+        EXPECT_TRUE(client_->renew().ok());
+        const std::string folder = "/proc/" + std::to_string(holder.pid) + "/fdinfo";
+        const std::string line = "Pid:\t" + std::to_string(first.pid) + "\n";
+        for (const auto& entry : std::filesystem::directory_iterator(folder)) {
+          const auto text = base::read_pseudo_file(entry.path());
+          if (text.ok() && text->find(line) != std::string::npos) return true;
+        }
+        return false;
+      },
+      "the holder to take it up");
+  ::kill(first.pid, SIGKILL);
+  const auto second = start_victim();
+  const auto again = wait_for_notice();
+  EXPECT_NE(again.text.find("pid " + std::to_string(second.pid)), std::string::npos) << again.text;
+  EXPECT_NE(again.text.find("crash 2"), std::string::npos) << again.text;
+  start_victim();
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  EXPECT_NE(wait_for(LeaseState::kReverted).text.find("after 2"), std::string::npos);
+  wait_for(LeaseState::kVerified);
 }
 
 TEST_F(RepeatedKills, CrashLoopThatCannotStartIsRefused) {

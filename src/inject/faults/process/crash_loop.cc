@@ -153,7 +153,8 @@ class CrashLoopFault final : public Fault {
     Step step = Step::wait_for({}, missing() ? kLook : std::chrono::seconds(1));
     const base::Instant later = base::BootClock::now();
     for (const Slot& slot : slots_) {
-      if (!slot.alive) continue;
+      // One that crashed by itself would be readable for ever.
+      if (!slot.alive || slot.process.ended()) continue;
       step.descriptors.push_back(slot.process.get());  // it may also crash by itself
       const base::Duration left = start_of(slot.current.identity) + after_ - later;
       step.again = std::clamp(left, base::Duration{1'000'000}, step.again);
