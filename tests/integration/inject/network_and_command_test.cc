@@ -323,7 +323,7 @@ TEST_F(CommandFault, ARevertThatFailsIsToldAndTriedAgain) {
 TEST(Mechanisms, AreTriedForReal) {
   if (::geteuid() != 0) GTEST_SKIP() << "needs root";
   const auto reports = probe_mechanisms();
-  ASSERT_EQ(reports.size(), 4u);
+  ASSERT_EQ(reports.size(), 5u);
   for (const auto& report : reports) {
     if (report.mechanism == "cgroup v2 freezer") continue;  // not on every host
     EXPECT_TRUE(report.works) << report.mechanism << ": " << report.detail;
