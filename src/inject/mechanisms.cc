@@ -33,6 +33,7 @@ class MechanismTrial {
     binding.lifetime = lifetime;
     binding.details = model::Parameters{Json{{"service", {{"name", "scratch"}}},
                                              {"signal", 9},
+                                             {"limit", 8},
                                              {"restore", "none"},
                                              {"limit_ns", 1'000'000'000},
                                              {"members_before", Json::array()}}};
@@ -112,6 +113,8 @@ std::vector<MechanismReport> probe_mechanisms() {
       trial.process("pidfd signal", *find_kind("process.kill"), "pidfd signal",
                     LifetimeClass::kOneWay),
       trial.process("cgroup v2 freezer", *find_kind("process.pause"), "cgroup v2 freezer",
+                    LifetimeClass::kJournaled),
+      trial.process("prlimit", *find_kind("resource.descriptors"), "prlimit",
                     LifetimeClass::kJournaled),
       trial.process("SIGSTOP", *find_kind("process.pause"), "SIGSTOP", LifetimeClass::kJournaled),
       trial.table(),

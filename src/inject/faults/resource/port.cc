@@ -105,10 +105,14 @@ bool overlaps(const host::Socket& socket, const Place& place) {
 
 // Who stands there; empty when nobody does.
 std::string occupant(const host::Host& host, const Place& place) {
-  const auto sockets = host.sockets(host::Host::Owners::kResolve);
-  if (!sockets.ok()) return {};
+  const auto in_the_way = [&](const host::Socket& socket) { return overlaps(socket, place); };
+  auto sockets = host.sockets(host::Host::Owners::kSkip);
+  if (!sockets.ok() || std::none_of(sockets->begin(), sockets->end(), in_the_way)) return {};
+  // To find owners takes long on a host with many descriptors: only when there is one to name.
+  sockets = host.sockets(host::Host::Owners::kResolve);
+  if (!sockets.ok()) return "a process that cannot be found out";
   for (const host::Socket& socket : *sockets) {
-    if (!overlaps(socket, place)) continue;
+    if (!in_the_way(socket)) continue;
     for (const pid_t owner : socket.owners) {
       const auto process = host.process(owner);
       if (process.ok()) return fmt::format("{} (pid {})", process->name, owner);
