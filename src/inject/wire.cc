@@ -282,10 +282,11 @@ base::Status send_packet(int socket, std::span<const std::byte> packet) {
 }
 
 base::Result<std::vector<std::byte>> receive_packet(int socket) {
-  std::vector<std::byte> packet(kPacketLimit);
+  // Kept, for a step asks often when mostly nothing waits.
+  static thread_local std::vector<std::byte> buffer(kPacketLimit);
   bool reset_seen = false;
   while (true) {
-    const ssize_t got = ::recv(socket, packet.data(), packet.size(), MSG_DONTWAIT | MSG_TRUNC);
+    const ssize_t got = ::recv(socket, buffer.data(), buffer.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (got < 0 && errno == EINTR) continue;
     // The peer closed without having read all that we sent. Linux reports that before it hands out
     // what the peer had said last, and once only.
@@ -293,10 +294,9 @@ base::Result<std::vector<std::byte>> receive_packet(int socket) {
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::vector<std::byte>{};
     if (got <= 0)
       return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};
-    if (static_cast<std::size_t>(got) > packet.size())
+    if (static_cast<std::size_t>(got) > buffer.size())
       return corrupt("a message is longer than the limit");
-    packet.resize(static_cast<std::size_t>(got));
-    return packet;
+    return std::vector<std::byte>(buffer.begin(), buffer.begin() + got);
   }
 }
 

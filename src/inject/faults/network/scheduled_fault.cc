@@ -66,12 +66,15 @@ Step ScheduledFault::arm() {
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
   const pid_t process = report.process ? report.process->pid : 0;
-  return Step::done(fmt::format("table inet {} hands {} to process {}", name_, what_, process),
-                    Json{{"table", name_},
-                         {"rules", rules_.size()},
-                         {"queue", report.count("first_queue")},
-                         {"worker", process}}
-                        .dump());
+  const bool quick = boolean_field(*report.json, "real_time");
+  return Step::done(
+      fmt::format("table inet {} hands {} to process {}{}", name_, what_, process,
+                  quick ? "" : "; without CAP_SYS_NICE it may be some ms late on a busy machine"),
+      Json{{"table", name_},
+           {"rules", rules_.size()},
+           {"queue", report.count("first_queue")},
+           {"worker", process}}
+          .dump());
 }
 
 base::Status ScheduledFault::put_table(const WorkerReport& report) {
