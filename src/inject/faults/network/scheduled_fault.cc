@@ -14,6 +14,8 @@ namespace {
 using base::Duration;
 using base::Json;
 
+// As long as a silent engine is waited for.
+constexpr Duration kSilenceLimit = std::chrono::seconds(3);
 constexpr Duration kLook = std::chrono::milliseconds(500);
 // Then what is held is dropped with the table.
 constexpr Duration kDrainLimit = std::chrono::milliseconds(200);
@@ -44,7 +46,7 @@ ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
       effect_(std::move(effect)),
       context_(context),
       name_("squall_" + context.lease().text()),
-      worker_(context.programs(), "the packet scheduler") {}
+      worker_(context.programs(), "the packet scheduler", kSilenceLimit) {}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {

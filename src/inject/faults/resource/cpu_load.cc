@@ -62,6 +62,9 @@ constexpr model::FaultKindDescriptor kDescriptor{
 };
 
 constexpr Duration kMeasured = std::chrono::milliseconds(300);  // at least, before it is effective
+// Generous: this fault itself makes everybody wait for a processor, and a silent worker does no
+// harm.
+constexpr Duration kSilenceLimit = std::chrono::seconds(30);
 constexpr Duration kStarting = std::chrono::milliseconds(500);
 // Not at each report: there may be hundreds of workers.
 constexpr Duration kLook = std::chrono::milliseconds(250);
@@ -84,7 +87,8 @@ class CpuLoad final : public Fault {
       if (auto noted = context_.note({{"processors", processors_}}); !noted.ok())
         return Step::failed(std::move(noted).error());
       for (std::size_t i = 0; i < processors_; ++i) {
-        workers_.emplace_back(context_.programs(), "a worker that uses up a processor");
+        workers_.emplace_back(context_.programs(), "a worker that uses up a processor",
+                              kSilenceLimit);
         workers_.back().start("cpu_load", Json{{"share", load_}});
       }
     }
