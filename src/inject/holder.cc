@@ -360,6 +360,7 @@ void Holder::rehearse(const RehearseMessage& message) {
   if (kind == nullptr)
     return answer(
         base::Error{.code = base::ErrorCode::kUnsupported, .message = "no such kind of fault"});
+  drop_finished_leases();  // one may have ended by the message before this one
   if (!leases_.empty())
     return answer(base::Error{.code = base::ErrorCode::kConflict,
                               .message = "no rehearsal while faults are active"});

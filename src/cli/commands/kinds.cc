@@ -18,11 +18,11 @@ std::string one_line_each() {
   const model::Vocabulary& all = engine::vocabulary();
   std::string text = paint("Faults", Colour::kBold, colour_on_output()) + "\n";
   for (const auto* kind : all.faults) {
-    text += fmt::format("  {:<20} {}\n", kind->name, kind->summary);
+    text += fmt::format("  {:<22} {}\n", kind->name, kind->summary);
   }
   text += paint("Probes", Colour::kBold, colour_on_output()) + "\n";
   for (const auto* kind : all.probes) {
-    text += fmt::format("  {:<20} {}\n", kind->name, kind->summary);
+    text += fmt::format("  {:<22} {}\n", kind->name, kind->summary);
   }
   return text;
 }

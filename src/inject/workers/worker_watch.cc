@@ -14,8 +14,7 @@ namespace {
 using base::Duration;
 using base::Json;
 
-constexpr Duration kReadyLimit = std::chrono::seconds(5);
-constexpr Duration kSilenceLimit = std::chrono::milliseconds(1500);
+constexpr Duration kReadyLimit = std::chrono::seconds(10);
 
 }  // namespace
 
@@ -30,6 +29,7 @@ Duration WorkerReport::duration(const char* name) const {
 WorkerWatch::WorkerWatch(WorkerWatch&& other) noexcept
     : programs_(other.programs_),
       what_(std::move(other.what_)),
+      silence_limit_(other.silence_limit_),
       id_(std::exchange(other.id_, std::nullopt)),
       last_(std::move(other.last_)),
       heard_(other.heard_) {}
@@ -84,7 +84,7 @@ WorkerReport WorkerWatch::look() {
     report.trouble =
         base::Error{.code = base::ErrorCode::kUnavailable,
                     .message = fmt::format("{} ended with status {}", what_, *outcome.exit_status)};
-  } else if (silent > (report.state.empty() ? kReadyLimit : kSilenceLimit)) {
+  } else if (silent > (report.state.empty() ? kReadyLimit : silence_limit_)) {
     report.trouble = base::Error{
         .code = base::ErrorCode::kTimeout,
         .message = fmt::format("{} has said nothing for {}", what_, base::humanize(silent)),

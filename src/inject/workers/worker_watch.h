@@ -25,7 +25,9 @@ struct WorkerReport {
 class WorkerWatch {
  public:
   // `what`: "the packet scheduler", for texts. Workers report at least every 500 ms.
-  WorkerWatch(Programs& programs, std::string what) : programs_(programs), what_(std::move(what)) {}
+  // One that says nothing for `silence_limit` counts as hanging.
+  WorkerWatch(Programs& programs, std::string what, base::Duration silence_limit)
+      : programs_(programs), what_(std::move(what)), silence_limit_(silence_limit) {}
   WorkerWatch(WorkerWatch&& other) noexcept;
   WorkerWatch& operator=(WorkerWatch&&) = delete;
   ~WorkerWatch();  // ends it
@@ -41,6 +43,7 @@ class WorkerWatch {
  private:
   Programs& programs_;
   std::string what_;
+  base::Duration silence_limit_;
   std::optional<std::uint64_t> id_;
   std::string last_;
   base::Instant heard_;

@@ -32,6 +32,13 @@ inline std::string program(const std::string& name) {
   return std::string(SQUALL_BINARY_DIR) + "/tests/inject_programs/" + name;
 }
 
+// What an event proves; an empty object, and a failure, when it says nothing that can be read.
+inline Json proof_of(const LeaseEvent& event) {
+  auto json = base::parse_json(event.proof);
+  EXPECT_TRUE(json.ok()) << event.proof;
+  return json.ok() ? *json : Json::object();
+}
+
 class InjectTest : public ::testing::Test {
  protected:
   void SetUp() override {

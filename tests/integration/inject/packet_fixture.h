@@ -150,18 +150,17 @@ class PacketSchedulerTest : public InjectTest {
   base::LeaseId arm_kind(const std::string& kind, Json parameters) {
     if (client_ == nullptr) start_holder();
     const auto lease = arm(bind_or_die(kind, std::move(parameters)));
-    const auto armed = wait_for(LeaseState::kArmed);
-    const auto proof = base::parse_json(armed.proof);
-    EXPECT_TRUE(proof.ok());
-    worker_ = base::PidFd::open(proof->value("worker", 0)).value();
+    auto worker = base::PidFd::open(proof_of(wait_for(LeaseState::kArmed)).value("worker", 0));
+    EXPECT_TRUE(worker.ok());
+    if (worker.ok()) worker_ = std::move(*worker);
     return lease;
   }
   Json revert(base::LeaseId lease) {
     EXPECT_TRUE(client_->revert(lease, "asked").ok());
     const auto reverted = wait_for(LeaseState::kReverted);
     wait_for(LeaseState::kVerified);
-    EXPECT_TRUE(worker_.ended());
-    return base::parse_json(reverted.proof).value();
+    EXPECT_TRUE(worker_.valid() && worker_.ended());
+    return proof_of(reverted);
   }
   std::string worker_status(const std::string& name) const {
     std::ifstream file(fmt_path("status"));

@@ -18,7 +18,7 @@ TEST_F(PacketSchedulerTest, DelaysBothDirectionsAndProvesIt) {
   ASSERT_TRUE(rehearsed.ok()) << rehearsed.error().to_string();
   const auto lease = arm_latency(latency(50ms));
   EXPECT_GE(talk.round_trip(), 100ms);
-  const auto effective = base::parse_json(wait_for(LeaseState::kEffective).proof).value();
+  const auto effective = proof_of(wait_for(LeaseState::kEffective));
   EXPECT_GE(effective.value("delay_p50_ns", 0), 48'000'000);  // a bucket is 1/16 wide
   EXPECT_GE(effective.value("delayed", 0), 1);
   const Json last = revert(lease);

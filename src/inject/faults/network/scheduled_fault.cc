@@ -14,6 +14,8 @@ namespace {
 using base::Duration;
 using base::Json;
 
+// As long as a silent engine is waited for.
+constexpr Duration kSilenceLimit = std::chrono::seconds(3);
 constexpr Duration kLook = std::chrono::milliseconds(500);
 // Then what is held is dropped with the table.
 constexpr Duration kDrainLimit = std::chrono::milliseconds(200);
@@ -44,7 +46,7 @@ ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
       effect_(std::move(effect)),
       context_(context),
       name_("squall_" + context.lease().text()),
-      worker_(context.programs(), "the packet scheduler") {}
+      worker_(context.programs(), "the packet scheduler", kSilenceLimit) {}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {
@@ -66,12 +68,15 @@ Step ScheduledFault::arm() {
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
   const pid_t process = report.process ? report.process->pid : 0;
-  return Step::done(fmt::format("table inet {} hands {} to process {}", name_, what_, process),
-                    Json{{"table", name_},
-                         {"rules", rules_.size()},
-                         {"queue", report.count("first_queue")},
-                         {"worker", process}}
-                        .dump());
+  const bool quick = boolean_field(*report.json, "real_time");
+  return Step::done(
+      fmt::format("table inet {} hands {} to process {}{}", name_, what_, process,
+                  quick ? "" : "; without CAP_SYS_NICE it may be some ms late on a busy machine"),
+      Json{{"table", name_},
+           {"rules", rules_.size()},
+           {"queue", report.count("first_queue")},
+           {"worker", process}}
+          .dump());
 }
 
 base::Status ScheduledFault::put_table(const WorkerReport& report) {

@@ -30,7 +30,7 @@ constexpr std::array<ParameterDescriptor, 2> kParameters{{
      .type = ValueType::kInteger,
      .default_text = "1",
      .minimum = 1,
-     .maximum = 1024,
+     .maximum = 256,
      .summary = "How many processors are loaded; not more than this host has."},
     {.name = "load",
      .type = ValueType::kShare,
@@ -62,7 +62,12 @@ constexpr model::FaultKindDescriptor kDescriptor{
 };
 
 constexpr Duration kMeasured = std::chrono::milliseconds(300);  // at least, before it is effective
-constexpr Duration kLook = std::chrono::milliseconds(500);
+// Generous: this fault itself makes everybody wait for a processor, and a silent worker does no
+// harm.
+constexpr Duration kSilenceLimit = std::chrono::seconds(30);
+constexpr Duration kStarting = std::chrono::milliseconds(500);
+// Not at each report: there may be hundreds of workers.
+constexpr Duration kLook = std::chrono::milliseconds(250);
 constexpr Duration kShortLook = std::chrono::milliseconds(5);
 constexpr Duration kGoneLimit = std::chrono::seconds(2);
 
@@ -82,7 +87,8 @@ class CpuLoad final : public Fault {
       if (auto noted = context_.note({{"processors", processors_}}); !noted.ok())
         return Step::failed(std::move(noted).error());
       for (std::size_t i = 0; i < processors_; ++i) {
-        workers_.emplace_back(context_.programs(), "a worker that uses up a processor");
+        workers_.emplace_back(context_.programs(), "a worker that uses up a processor",
+                              kSilenceLimit);
         workers_.back().start("cpu_load", Json{{"share", load_}});
       }
     }
@@ -92,7 +98,7 @@ class CpuLoad final : public Fault {
       const WorkerReport report = worker.look();
       if (report.trouble) return Step::failed(*report.trouble);
       if (report.state.empty() || !report.process)
-        return Step::wait_for({context_.programs().fd()}, kLook);
+        return Step::wait_for({context_.programs().fd()}, kStarting);
       processes.push_back(*report.process);
       pids.push_back(report.process->pid);
     }
@@ -117,7 +123,7 @@ class CpuLoad final : public Fault {
 
   Step hold() override {
     if (auto error = trouble()) return Step::broken(std::move(*error));
-    return Step::wait_for({context_.programs().fd()}, kLook);
+    return Step::wait(kLook);
   }
 
   Step revert() override {
@@ -248,7 +254,7 @@ base::Result<std::unique_ptr<Fault>> create_cpu_load(const model::FaultBinding& 
                                                      FaultContext& context) {
   const std::int64_t processors = integer_field(binding.details.json(), "processors");
   const Json& load = field(binding.details.json(), "load");
-  if (processors < 1 || processors > 1024 || !load.is_number() || load.get<double>() <= 0 ||
+  if (processors < 1 || processors > 256 || !load.is_number() || load.get<double>() <= 0 ||
       load.get<double>() > 1) {
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds a load that makes no sense"};

@@ -25,7 +25,7 @@ using base::Instant;
 using base::Json;
 
 constexpr Duration kPeriod = std::chrono::milliseconds(10);
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
+constexpr Duration kReportEvery = std::chrono::milliseconds(500);
 // What a busy machine withheld is made up for, but no more than this.
 constexpr Duration kMostDebt = std::chrono::milliseconds(20);
 

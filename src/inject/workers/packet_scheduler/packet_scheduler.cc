@@ -43,8 +43,8 @@ constexpr std::array<int, 1> kSystemCalls{SCMP_SYS(recvmmsg)};
 constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr std::uint32_t kMostQueues = 4;
 constexpr std::uint32_t kMostPackets = 131'072;
-constexpr Duration kLongestTurn = std::chrono::milliseconds(50);
-constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 50'000};
+constexpr Duration kLongestTurn = std::chrono::milliseconds(20);
+constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 1'000'000};
 constexpr rlim_t kRunaway = 500'000;  // microseconds without a sleep
 
 // sched_setattr(2), whose struct the C library does not have and the kernel's header has twice.
@@ -63,16 +63,17 @@ struct SchedulingAttributes {
 // ordinary priority, well under 1 ms at the lowest real-time one (measured). Three things keep that
 // harmless: we sleep after kLongestTurn at the latest, the kernel kills us when we do not
 // (kRunaway), and it leaves 5 % of every processor to the others.
-void ask_for_quick_turns() {
+bool ask_for_quick_turns() {
   ::prctl(PR_SET_TIMERSLACK, 1);
   const rlimit runaway{.rlim_cur = kRunaway, .rlim_max = kRunaway};
   SchedulingAttributes attributes{.policy = SCHED_FIFO, .priority = 1};
   if (::setrlimit(RLIMIT_RTTIME, &runaway) == 0 &&
       ::syscall(SYS_sched_setattr, 0, &attributes, 0) == 0)
-    return;
+    return true;
   // Not everywhere allowed. The shortest slices (Linux 6.12) then help most.
   attributes = {.policy = SCHED_OTHER, .nice = -20, .runtime = 100'000};
   [[maybe_unused]] const long set = ::syscall(SYS_sched_setattr, 0, &attributes, 0);
+  return false;
 }
 
 // Sends copies of packets as if they were our own, marked so that no rule of ours queues them
@@ -133,10 +134,11 @@ struct QueueWork {
 class PacketScheduler {
  public:
   PacketScheduler(PacketQueues queues, std::vector<QueueWork> work,
-                  std::optional<CopySender> copies, WorkerChannel& channel)
+                  std::optional<CopySender> copies, bool quick, WorkerChannel& channel)
       : queues_(std::move(queues)),
         work_(std::move(work)),
         copies_(std::move(copies)),
+        quick_(quick),
         channel_(channel) {}
 
   // Until the starter is gone.
@@ -275,6 +277,7 @@ class PacketScheduler {
     next_report_ = base::BootClock::now() + kReportEvery;
     channel_.report({{"state", state},
                      {"number", ++reports_},
+                     {"real_time", quick_},
                      {"first_queue", queues_.first()},
                      {"received", received_},
                      {"held", held_.size()},
@@ -296,6 +299,7 @@ class PacketScheduler {
   PacketQueues queues_;
   std::vector<QueueWork> work_;  // one a queue
   std::optional<CopySender> copies_;
+  bool quick_;
   WorkerChannel& channel_;
   std::array<pollfd, 2> requests_{};
   std::priority_queue<Held, std::vector<Held>, std::greater<>> held_;
@@ -341,9 +345,9 @@ base::Status run_packet_scheduler(const Json& configuration, WorkerChannel& chan
     }
   }
   SQUALL_ASSIGN(PacketQueues queues, PacketQueues::open(options));
-  ask_for_quick_turns();
+  const bool quick = ask_for_quick_turns();
   SQUALL_TRY(confine({.capabilities = kCapabilities, .system_calls = kSystemCalls}));
-  PacketScheduler scheduler{std::move(queues), std::move(work), std::move(copies), channel};
+  PacketScheduler scheduler{std::move(queues), std::move(work), std::move(copies), quick, channel};
   return scheduler.serve();
 }
 
