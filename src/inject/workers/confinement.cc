@@ -2,6 +2,7 @@
 
 #include <cap-ng.h>
 #include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 
 #include <array>
@@ -74,10 +75,12 @@ base::Status confine(const Confinement& needs) {
   };
   for (const int call : kCommonCalls) allow(call);
   for (const int call : needs.system_calls) allow(call);
-  // Memory, but none that could be executed.
+  // Memory, but none that could be executed: argument 2 of both is the protection.
+  const scmp_arg_cmp not_executable{
+      .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0};
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
-    const int added = seccomp_rule_add(filter.get(), SCMP_ACT_ALLOW, call, 1,
-                                       SCMP_A2(SCMP_CMP_MASKED_EQ, 4 /* PROT_EXEC */, 0));
+    const int added =
+        seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call, 1, &not_executable);
     if (added != 0) failed = -added;
   }
   if (failed != 0) return cannot("make a system call filter", failed);
