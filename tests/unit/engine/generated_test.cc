@@ -40,7 +40,7 @@ TEST(Generated, EveryExampleOfAFaultIsOneThatParses) {
   model::SystemMap map;
   map.name = "example";
   map.directory = "/srv/example";
-  for (const char* name : {"api", "db", "queue", "worker"}) {
+  for (const char* name : {"api", "db", "dns", "queue", "worker"}) {
     model::Service service;
     service.name = name;
     service.process.exe = name;
@@ -55,7 +55,7 @@ TEST(Generated, EveryExampleOfAFaultIsOneThatParses) {
     const std::string text =
         "experiment: example\nscenario: an example\n"
         "hypothesis:\n  it-lives: api.processes >= 1 during fault\n"
-        "blast_radius: { services: [api, db, queue, worker], duration: 1min }\n"
+        "blast_radius: { services: [api, db, dns, queue, worker], duration: 1min }\n"
         "abort_when: [ api.processes < 1 over 2s ]\n"
         "faults:\n" +
         faults;
