@@ -368,7 +368,9 @@ TEST_F(NetworkPairs, ResetWaitsForAConnectionWhenThereIsNone) {
   base::UniqueFd live;
   ASSERT_EQ(server.connect(live, 5s), 0);
   wait_for(LeaseState::kEffective);
-  EXPECT_EQ(read_error(live.get()), ECONNRESET);
+  // Seen so early that the callee's end may not stand in the table yet, it is reset by either end.
+  const int error = read_error(live.get());
+  EXPECT_TRUE(error == ECONNRESET || error == ECONNABORTED) << error;
   ASSERT_TRUE(client_->revert(lease, "asked").ok());
   wait_for(LeaseState::kVerified);
 }
