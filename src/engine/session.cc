@@ -1,6 +1,7 @@
 #include "engine/session.h"
 
 #include <fmt/format.h>
+#include <malloc.h>
 #include <poll.h>
 #include <unistd.h>
 
@@ -17,6 +18,7 @@ namespace squall::engine {
 namespace {
 
 constexpr base::Duration kTick = std::chrono::milliseconds(100);
+constexpr base::Duration kTrimInterval = std::chrono::seconds(30);
 constexpr base::Duration kRenewal = std::chrono::milliseconds(500);
 
 std::string lease_details(const inject::LeaseEvent& event, bool can_be_effective) {
@@ -108,6 +110,12 @@ void Session::on_breach(const judge::Breach& breach) {
 void Session::serve_time() {
   const base::Instant at = now();
   next_tick_ = at + kTick;
+  if (at >= next_trim_) {
+    // A stall of the machine leaves free memory behind in the heaps of the probes' threads, which
+    // they never give back by themselves.
+    ::malloc_trim(0);
+    next_trim_ = at + kTrimInterval;
+  }
   if (at >= next_renewal_ && holder_ != nullptr && any_active()) {
     next_renewal_ = at + kRenewal;
     if (const auto renewed = holder_->renew(); !renewed.ok()) on_holder_gone(renewed.error());

@@ -141,6 +141,7 @@ class Session {
   std::string phase_;
   base::Instant phase_start_{};
   base::Duration phase_limit_{};
+  base::Instant next_trim_{};
   base::Instant next_tick_{};
   base::Instant next_renewal_{};
   int signals_taken_ = 0;
