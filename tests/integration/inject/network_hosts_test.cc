@@ -243,7 +243,8 @@ TEST_P(NetworkHosts, AMemberOnAnotherHostIsCutFromTheOneHere) {
   service.members[1].process.argv_contains = "not on this host";
   start_victim({"serve=" + here() + "," + std::to_string(near_port)});
   base::UniqueFd fresh;
-  wait_until([&] { return connect(fresh, /*to_far=*/false, near_port, 5s) == 0; }, "a member");
+  wait_until([&, port = near_port] { return connect(fresh, /*to_far=*/false, port, 5s) == 0; },
+             "a member");
   const auto binding = bind_or_die("network.partition",
                                    {{"service", "db"}, {"shape", "isolate"}, {"member", "far"}});
   ASSERT_EQ(binding.targets.size(), 1u);

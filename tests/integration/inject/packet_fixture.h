@@ -21,7 +21,7 @@ namespace squall::inject {
 // Two sockets of the loopback interface: a datagram pair, or a listener and who connects to it.
 class Talk {
  public:
-  explicit Talk(int family = AF_INET, int type = SOCK_DGRAM) : family_(family), type_(type) {
+  explicit Talk(int family = AF_INET, int type = SOCK_DGRAM) : family_(family) {
     server_.reset(::socket(family, type | SOCK_CLOEXEC, 0));
     client_.reset(::socket(family, type | SOCK_CLOEXEC, 0));
     const int room = 8 << 20;
@@ -96,7 +96,6 @@ class Talk {
     return storage;
   }
   int family_;
-  int type_;
   base::UniqueFd server_;
   base::UniqueFd client_;
   std::uint16_t port_ = 0;
