@@ -53,6 +53,20 @@ struct Command {
   bool hidden = false;
 };
 
+// A command that our own processes start, never people.
+constexpr Command internal_command(std::string_view name, std::string_view summary,
+                                   base::ExitStatus (*run)(const Arguments&)) {
+  return {.name = name,
+          .group = "Internal",
+          .summary = summary,
+          .details = {},
+          .positionals = {},
+          .options = {},
+          .examples = {},
+          .run = run,
+          .hidden = true};
+}
+
 // The explicit table of all commands.
 std::span<const Command* const> commands();
 

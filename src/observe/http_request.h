@@ -61,8 +61,9 @@ class HttpRequestTemplate {
   bool head_ = false;
 };
 
-// Puts the placeholder where `path` says: the place must exist in `body`, or be a plain key of the
-// top map ("$.client_ref"), which is then made.
+// Marks the value in `body` that each request replaces by its sequence number: the one at the JSON
+// path `path`, which must exist, or be a plain key of the top map ("$.client_ref"), which is then
+// made. kBadFile otherwise.
 base::Status put_sequence_placeholder(base::Json& body, std::string_view path);
 
 }  // namespace squall::observe

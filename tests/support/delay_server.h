@@ -29,6 +29,7 @@ class DelayServer {
  public:
   enum class Kind {
     kSpread,  // 1 ms and an exponential time with mean 5 ms
+    kSteady,  // 10 ms
     kStall,   // 2 ms, but two seconds after the first request nothing happens for one second
   };
 
@@ -119,9 +120,21 @@ class DelayServer {
       arrived = time.tv_sec * 1'000'000'000 + time.tv_nsec;
     }
     if (first_ == 0) first_ = arrived;
-    const double delay_ms = kind_ == Kind::kStall ? 2 : 1 + random_.exponential(5);
-    waiting_.push(
-        {.at = arrived + static_cast<std::int64_t>(delay_ms * 1e6), .arrived = arrived, .fd = fd});
+    waiting_.push({.at = arrived + static_cast<std::int64_t>(next_delay_ms() * 1e6),
+                   .arrived = arrived,
+                   .fd = fd});
+  }
+
+  double next_delay_ms() {
+    switch (kind_) {
+      case Kind::kSteady:
+        return 10;
+      case Kind::kStall:
+        return 2;
+      case Kind::kSpread:
+        break;
+    }
+    return 1 + random_.exponential(5);
   }
 
   void answer_due() {

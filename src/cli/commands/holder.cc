@@ -11,17 +11,8 @@ base::ExitStatus run(const Arguments& /*arguments*/) {
 
 }  // namespace
 
-// Started by the keeper, never by people: the process that installs and holds the faults of a run.
-const Command kHolderCommand{
-    .name = "holder",
-    .group = "Internal",
-    .summary = "Hold the faults of a run (started by its keeper)",
-    .details = {},
-    .positionals = {},
-    .options = {},
-    .examples = {},
-    .run = run,
-    .hidden = true,
-};
+// The process that installs and holds the faults of a run. Started by the keeper.
+const Command kHolderCommand =
+    internal_command("holder", "Hold the faults of a run (started by its keeper)", run);
 
 }  // namespace squall::cli

@@ -11,17 +11,8 @@ base::ExitStatus run(const Arguments& /*arguments*/) {
 
 }  // namespace
 
-// Started by the engine, never by people: the process that starts a run's holder and watches it.
-const Command kKeeperCommand{
-    .name = "keeper",
-    .group = "Internal",
-    .summary = "Watch the holder of a run (started by `squall run`)",
-    .details = {},
-    .positionals = {},
-    .options = {},
-    .examples = {},
-    .run = run,
-    .hidden = true,
-};
+// The process that starts a run's holder and watches it. Started by the engine.
+const Command kKeeperCommand =
+    internal_command("keeper", "Watch the holder of a run (started by `squall run`)", run);
 
 }  // namespace squall::cli

@@ -51,21 +51,6 @@ class NetworkHosts : public NetworkTest, public ::testing::WithParamInterface<in
   bool six() const { return GetParam() == AF_INET6; }
   std::string here() const { return six() ? "fd77:231::1" : "10.231.77.1"; }
   std::string there() const { return six() ? "fd77:231::2" : "10.231.77.2"; }
-  socklen_t size() const { return six() ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
-  sockaddr_storage place(const std::string& address, std::uint16_t port) const {
-    sockaddr_storage storage{};
-    storage.ss_family = static_cast<sa_family_t>(GetParam());
-    if (six()) {
-      auto* name = reinterpret_cast<sockaddr_in6*>(&storage);
-      ::inet_pton(AF_INET6, address.c_str(), &name->sin6_addr);
-      name->sin6_port = htons(port);
-    } else {
-      auto* name = reinterpret_cast<sockaddr_in*>(&storage);
-      ::inet_pton(AF_INET, address.c_str(), &name->sin_addr);
-      name->sin_port = htons(port);
-    }
-    return storage;
-  }
 
   // A socket belongs to the namespace in which it was made, whoever uses it.
   base::UniqueFd make_socket(int type, bool far) const {
@@ -79,28 +64,17 @@ class NetworkHosts : public NetworkTest, public ::testing::WithParamInterface<in
   // Bound to a port of its own at its side.
   std::pair<base::UniqueFd, std::uint16_t> serve(int type, bool far) const {
     base::UniqueFd fd = make_socket(type, far);
-    sockaddr_storage name = place(far ? there() : here(), 0);
-    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), size()), 0);
+    EXPECT_EQ(bind_to(fd, socket_name(GetParam(), far ? there() : here(), 0)), 0);
     if (type == SOCK_STREAM) {
       EXPECT_EQ(::listen(fd.get(), 16), 0);
     }
-    socklen_t length = sizeof name;
-    ::getsockname(fd.get(), reinterpret_cast<sockaddr*>(&name), &length);
-    return {std::move(fd), ntohs(six() ? reinterpret_cast<sockaddr_in6*>(&name)->sin6_port
-                                       : reinterpret_cast<sockaddr_in*>(&name)->sin_port)};
+    const std::uint16_t port = port_of(fd);
+    return {std::move(fd), port};
   }
   // From the other side: 0, or the error.
   int connect(base::UniqueFd& client, bool to_far, std::uint16_t port, base::Duration limit) const {
     client = make_socket(SOCK_STREAM, !to_far);
-    const sockaddr_storage name = place(to_far ? there() : here(), port);
-    if (::connect(client.get(), reinterpret_cast<const sockaddr*>(&name), size()) == 0) return 0;
-    if (errno != EINPROGRESS) return errno;
-    pollfd request{.fd = client.get(), .events = POLLOUT, .revents = 0};
-    if (::poll(&request, 1, static_cast<int>(limit / 1ms)) == 0) return ETIMEDOUT;
-    int error = 0;
-    socklen_t length = sizeof error;
-    ::getsockopt(client.get(), SOL_SOCKET, SO_ERROR, &error, &length);
-    return error;
+    return connect_within(client, socket_name(GetParam(), to_far ? there() : here(), port), limit);
   }
   base::UniqueFd accept(const base::UniqueFd& listener) const {
     arrives(listener.get(), 5s);
@@ -170,9 +144,10 @@ TEST_P(NetworkHosts, RepliesFromAnotherHostAreLostInTheirShare) {
       "network.loss",
       {{"from", "users"}, {"to", "server"}, {"share", kShare}, {"direction", "replies"}}));
   wait_for(LeaseState::kArmed);
-  const sockaddr_storage back = place(here(), client_port);
+  const sockaddr_storage back = socket_name(GetParam(), here(), client_port);
   for (int i = 0; i < kSent; ++i) {
-    ASSERT_EQ(::sendto(server.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&back), size()),
+    ASSERT_EQ(::sendto(server.get(), "x", 1, 0, reinterpret_cast<const sockaddr*>(&back),
+                       name_size(GetParam())),
               1);
   }
   int received = 0;

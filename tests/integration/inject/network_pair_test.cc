@@ -18,12 +18,8 @@ class Datagrams {
     fd_.reset(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     const int room = 64 << 20;
     EXPECT_EQ(::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room), 0);
-    sockaddr_storage name = loopback(0);
-    EXPECT_EQ(::bind(fd_.get(), reinterpret_cast<sockaddr*>(&name), size()), 0);
-    socklen_t length = sizeof name;
-    ::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&name), &length);
-    port_ = ntohs(family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&name)->sin6_port
-                                     : reinterpret_cast<sockaddr_in*>(&name)->sin_port);
+    EXPECT_EQ(bind_to(fd_, loopback_name(family, 0)), 0);
+    port_ = port_of(fd_);
   }
   std::uint16_t port() const { return port_; }
   int fd() const { return fd_.get(); }
@@ -31,9 +27,9 @@ class Datagrams {
 
   // The error of sending, or 0.
   int send(std::uint16_t port, const std::string& text) const {
-    const sockaddr_storage name = loopback(port);
+    const sockaddr_storage name = loopback_name(family_, port);
     const ssize_t sent = ::sendto(fd_.get(), text.data(), text.size(), 0,
-                                  reinterpret_cast<const sockaddr*>(&name), size());
+                                  reinterpret_cast<const sockaddr*>(&name), name_size(family_));
     return sent < 0 ? errno : 0;
   }
   // The texts that have arrived; `answer`: each is sent back.
@@ -55,21 +51,6 @@ class Datagrams {
   }
 
  private:
-  socklen_t size() const {
-    return family_ == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-  }
-  sockaddr_storage loopback(std::uint16_t port) const {
-    sockaddr_storage storage{};
-    storage.ss_family = static_cast<sa_family_t>(family_);
-    if (family_ == AF_INET6) {
-      reinterpret_cast<sockaddr_in6*>(&storage)->sin6_addr = in6addr_loopback;
-      reinterpret_cast<sockaddr_in6*>(&storage)->sin6_port = htons(port);
-    } else {
-      reinterpret_cast<sockaddr_in*>(&storage)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      reinterpret_cast<sockaddr_in*>(&storage)->sin_port = htons(port);
-    }
-    return storage;
-  }
   int family_;
   base::UniqueFd fd_;
   std::uint16_t port_ = 0;

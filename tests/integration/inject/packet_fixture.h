@@ -2,9 +2,7 @@
 // What the tests of the packet scheduler share: sockets that talk through the loopback interface of
 // a network namespace of the test's own.
 
-#include <arpa/inet.h>
 #include <net/if.h>
-#include <netinet/in.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -15,6 +13,7 @@
 
 #include "inject/faults/network/nft_table.h"
 #include "integration/inject/fixture.h"
+#include "integration/inject/socket_names.h"
 
 namespace squall::inject {
 
@@ -26,12 +25,8 @@ class Talk {
     client_.reset(::socket(family, type | SOCK_CLOEXEC, 0));
     const int room = 8 << 20;
     ::setsockopt(server_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
-    sockaddr_storage name = address(0);
-    EXPECT_EQ(::bind(server_.get(), reinterpret_cast<sockaddr*>(&name), size()), 0);
-    socklen_t length = sizeof name;
-    ::getsockname(server_.get(), reinterpret_cast<sockaddr*>(&name), &length);
-    port_ = ntohs(family == AF_INET6 ? reinterpret_cast<sockaddr_in6*>(&name)->sin6_port
-                                     : reinterpret_cast<sockaddr_in*>(&name)->sin_port);
+    EXPECT_EQ(bind_to(server_, loopback_name(family, 0)), 0);
+    port_ = port_of(server_);
     if (type == SOCK_STREAM) {
       EXPECT_EQ(::listen(server_.get(), 8), 0);
     } else {
@@ -43,8 +38,9 @@ class Talk {
   int client() const { return client_.get(); }
 
   void connect() const {
-    const sockaddr_storage name = address(port_);
-    EXPECT_EQ(::connect(client_.get(), reinterpret_cast<const sockaddr*>(&name), size()), 0);
+    const sockaddr_storage name = loopback_name(family_, port_);
+    EXPECT_EQ(
+        ::connect(client_.get(), reinterpret_cast<const sockaddr*>(&name), name_size(family_)), 0);
   }
   void send(std::uint32_t number) const {
     ASSERT_EQ(::send(client_.get(), &number, sizeof number, 0), 4);
@@ -78,23 +74,6 @@ class Talk {
   }
 
  private:
-  socklen_t size() const {
-    return family_ == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in);
-  }
-  sockaddr_storage address(std::uint16_t port) const {
-    sockaddr_storage storage{};
-    storage.ss_family = static_cast<sa_family_t>(family_);
-    if (family_ == AF_INET6) {
-      auto* name = reinterpret_cast<sockaddr_in6*>(&storage);
-      name->sin6_addr = in6addr_loopback;
-      name->sin6_port = htons(port);
-    } else {
-      auto* name = reinterpret_cast<sockaddr_in*>(&storage);
-      name->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-      name->sin_port = htons(port);
-    }
-    return storage;
-  }
   int family_;
   base::UniqueFd server_;
   base::UniqueFd client_;

@@ -12,6 +12,12 @@ namespace {
 
 class RepeatedKills : public InjectTest {
  protected:
+  void start_two_victims() {
+    add_service(2);
+    start_victim();
+    start_victim();
+    wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  }
   // Keeps `members` victims running while `during` runs.
   void supervise(std::size_t members, const std::function<void()>& during) {
     std::atomic<bool> over = false;
@@ -52,10 +58,7 @@ class RepeatedKills : public InjectTest {
 };
 
 TEST_F(RepeatedKills, KillAtAnIntervalHitsMembersThatRunThen) {
-  add_service(2);
-  start_victim();
-  start_victim();
-  wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  start_two_victims();
   auto parameters = kill_parameters("await");
   parameters["every"] = 150'000'000;
   const auto binding = bind_or_die("process.kill", parameters);
@@ -79,10 +82,7 @@ TEST_F(RepeatedKills, KillAtAnIntervalHitsMembersThatRunThen) {
 }
 
 TEST_F(RepeatedKills, WithoutASupervisorTheIntervalsPassAndAllAreStartedAtTheEnd) {
-  add_service(2);
-  start_victim();
-  start_victim();
-  wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  start_two_victims();
   auto parameters = kill_parameters("start");
   parameters["every"] = 100'000'000;
   start_holder();
@@ -96,10 +96,7 @@ TEST_F(RepeatedKills, WithoutASupervisorTheIntervalsPassAndAllAreStartedAtTheEnd
 }
 
 TEST_F(RepeatedKills, AKilledHolderStillBringsBackWhatItsIntervalsKilled) {
-  add_service(2);
-  start_victim();
-  start_victim();
-  wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  start_two_victims();
   auto parameters = kill_parameters("start");
   parameters["every"] = 100'000'000;
   start_holder();
@@ -113,10 +110,7 @@ TEST_F(RepeatedKills, AKilledHolderStillBringsBackWhatItsIntervalsKilled) {
 }
 
 TEST_F(RepeatedKills, CrashLoopKillsEachNewIncarnation) {
-  add_service(2);
-  start_victim();
-  start_victim();
-  wait_until([&] { return find_victims().size() == 2; }, "two victims");
+  start_two_victims();
   const auto binding = bind_or_die("process.crash_loop", loop_parameters("await"));
   ASSERT_EQ(binding.targets.size(), 1u);
   const auto spared = [&] {

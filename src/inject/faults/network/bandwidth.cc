@@ -18,9 +18,9 @@ using model::ValueType;
 // The least that fits the line: four packets of the loopback interface, which are large.
 constexpr double kLeastRoom = 256 * 1024;
 constexpr std::array<ParameterDescriptor, 6> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     {.name = "rate",
      .type = ValueType::kSize,
      .required = true,
@@ -34,30 +34,24 @@ constexpr std::array<ParameterDescriptor, 6> kParameters{{
      .maximum = 10e9,
      .summary = "How long a packet may wait for the line before the next one is dropped; at least "
                 "256 KiB always fit."},
-    direction_parameter(),
+    kDirectionParameter,
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.bandwidth",
     .summary = "Narrows the line between two services.",
     .effect =
         "Large answers take their time, the line's buffer adds delay under load, and what does not "
         "fit it is dropped, so that TCP slows down to the rate.",
-    .revert = kSchedulerRevert,
     .proof =
         "Effect: the worker's count of packets that waited for the line. Revert: table and worker "
         "are gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.bandwidth: { from: api, to: db, rate: 1MiB }\n"
-        "  name: narrow\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.bandwidth: { from: api, to: db, rate: 1MiB }\n"
+               "  name: narrow\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_bandwidth(const model::SystemMap& map, const model::FaultSpecification& fault,
                         model::PlannedFault& planned) {

@@ -16,9 +16,9 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::array<ParameterDescriptor, 7> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     share_parameter("Of all packets, those that are lost, on average over a long time."),
     {.name = "burst",
      .type = ValueType::kNumber,
@@ -32,31 +32,25 @@ constexpr std::array<ParameterDescriptor, 7> kParameters{{
      .minimum = 0,
      .maximum = 1,
      .summary = "Loss outside the bad spells, in addition."},
-    direction_parameter(),
+    kDirectionParameter,
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.burst_loss",
     .summary = "Loses packets between two services in bursts.",
     .effect =
         "Whole flights of packets vanish, as on a radio link or an overloaded router; TCP runs "
         "into its retransmission timeout instead of repairing single losses. Between the spells "
         "nothing is lost.",
-    .revert = kSchedulerRevert,
     .proof =
         "Effect: the worker's count of packets that were dropped. Revert: table and worker are "
         "gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.burst_loss: { from: api, to: db, share: 2%, burst: 20 }\n"
-        "  name: bad-spells\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.burst_loss: { from: api, to: db, share: 2%, burst: 20 }\n"
+               "  name: bad-spells\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_burst_loss(const model::SystemMap& map, const model::FaultSpecification& fault,
                          model::PlannedFault& planned) {

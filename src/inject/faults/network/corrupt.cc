@@ -15,9 +15,9 @@ using model::ValueType;
 
 constexpr std::array<std::string_view, 2> kChecksums{"wrong", "right"};
 constexpr std::array<ParameterDescriptor, 6> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     share_parameter("Of all packets that carry something, those that are changed."),
     {.name = "checksum",
      .type = ValueType::kChoice,
@@ -26,31 +26,25 @@ constexpr std::array<ParameterDescriptor, 6> kParameters{{
                 "`right`: the application gets the wrong bytes, as when a faulty device computes "
                 "the checksum anew.",
      .choices = kChecksums},
-    direction_parameter(),
+    kDirectionParameter,
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.corrupt",
     .summary = "Turns one bit of what some packets between two services carry.",
     .effect =
         "With `checksum: wrong` TCP sends again and is slower, and UDP datagrams are lost. With "
         "`right` the application reads one wrong bit; TLS, checksums of its own or a parser may "
         "notice, or nobody.",
-    .revert = kSchedulerRevert,
     .proof =
         "Effect: the worker's count of packets that were changed. Revert: table and worker are "
         "gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.corrupt: { from: api, to: db, share: 1%, checksum: right }\n"
-        "  name: bit-rot\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.corrupt: { from: api, to: db, share: 1%, checksum: right }\n"
+               "  name: bit-rot\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_corrupt(const model::SystemMap& map, const model::FaultSpecification& fault,
                       model::PlannedFault& planned) {

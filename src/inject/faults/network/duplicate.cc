@@ -14,35 +14,29 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::array<ParameterDescriptor, 5> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     share_parameter("Of all packets, those that arrive twice."),
-    direction_parameter(),
+    kDirectionParameter,
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.duplicate",
     .summary = "Delivers some packets between two services twice.",
     .effect =
         "UDP receivers get datagrams twice. TCP drops the second one and acknowledges again: a "
         "duplicate that an application sees comes from retries, not from the network. The copy "
         "comes in through the loopback interface.",
-    .revert = kSchedulerRevert,
     .proof =
         "Effect: the worker's count of packets that were sent twice. Revert: table and worker are "
         "gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.duplicate: { from: api, to: dns, share: 10% }\n"
-        "  name: echoes\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.duplicate: { from: api, to: dns, share: 10% }\n"
+               "  name: echoes\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_duplicate(const model::SystemMap& map, const model::FaultSpecification& fault,
                         model::PlannedFault& planned) {

@@ -15,9 +15,9 @@ using model::ValueType;
 
 constexpr std::array<std::string_view, 3> kDistributions{"uniform", "normal", "pareto"};
 constexpr std::array<ParameterDescriptor, 8> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     {.name = "delay",
      .type = ValueType::kDuration,
      .required = true,
@@ -38,7 +38,7 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
                 "cut at three of them. `pareto`: never less than `delay`, `jitter` more on "
                 "average, sometimes far more (at most 20 times `jitter`).",
      .choices = kDistributions},
-    direction_parameter(),
+    kDirectionParameter,
     {.name = "keep_order",
      .type = ValueType::kBoolean,
      .default_text = "true",
@@ -46,30 +46,22 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
                 "`false` lets jitter reorder them."},
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.latency",
     .summary = "Delays the packets between two services.",
-    .effect =
-        "Answers come later, on live connections and on new ones (TCP and UDP, IPv4 and "
-        "IPv6), exact to about 0.1 ms; throughput within one connection falls as it does "
-        "on a long line. Packets are held where they arrive on this host. Where only one "
-        "direction arrives here (the peer is on another host, or `from` is told apart by "
-        "its user), that one is held for both.",
-    .revert = kSchedulerRevert,
-    .proof =
-        "Effect: the worker's counts of packets, and the delays that it realised. Revert: "
-        "table and worker are gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
+    .effect = "Answers come later, on live connections and on new ones (TCP and UDP, IPv4 and "
+              "IPv6), exact to about 0.1 ms; throughput within one connection falls as it does "
+              "on a long line. Packets are held where they arrive on this host. Where only one "
+              "direction arrives here (the peer is on another host, or `from` is told apart by "
+              "its user), that one is held for both.",
+    .proof = "Effect: the worker's counts of packets, and the delays that it realised. Revert: "
+             "table and worker are gone.",
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.latency: { from: api, to: db, delay: 100ms, jitter: 20ms }\n"
-        "  name: slow-network\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.latency: { from: api, to: db, delay: 100ms, jitter: 20ms }\n"
+               "  name: slow-network\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_latency(const model::SystemMap& map, const model::FaultSpecification& fault,
                       model::PlannedFault& planned) {

@@ -14,9 +14,9 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::array<ParameterDescriptor, 6> kParameters{{
-    from_parameter(),
-    to_parameter(),
-    port_parameter(),
+    from_parameter(/*required=*/true),
+    to_parameter(/*required=*/true),
+    kPortParameter,
     share_parameter("Of all packets, those that are held back."),
     {.name = "by",
      .type = ValueType::kDuration,
@@ -24,31 +24,25 @@ constexpr std::array<ParameterDescriptor, 6> kParameters{{
      .minimum = 1e5,
      .maximum = 10e9,
      .summary = "For how long; what is sent meanwhile overtakes them."},
-    direction_parameter(),
+    kDirectionParameter,
 }};
 
-constexpr model::FaultKindDescriptor kDescriptor{
+constexpr model::FaultKindDescriptor kDescriptor = scheduled_kind({
     .name = "network.reorder",
     .summary = "Lets later packets overtake some of those between two services.",
     .effect =
         "TCP sees gaps, answers with duplicate acknowledgements and may send again what is not "
         "lost; UDP receivers get datagrams in another order. A packet that no other follows is "
         "only late.",
-    .revert = kSchedulerRevert,
     .proof =
         "Effect: the worker's count of packets that others overtook. Revert: table and worker are "
         "gone.",
-    .weakest = model::LifetimeClass::kKernelHeld,
-    .mechanisms = kSchedulerMechanisms,
-    .capabilities = kSchedulerCapabilities,
     .parameters = kParameters,
-    .can_be_effective = true,
-    .example =
-        "- network.reorder: { from: api, to: db, share: 5% }\n"
-        "  name: shuffled\n"
-        "  at: 5s\n"
-        "  for: 10s\n",
-};
+    .example = "- network.reorder: { from: api, to: db, share: 5% }\n"
+               "  name: shuffled\n"
+               "  at: 5s\n"
+               "  for: 10s\n",
+});
 
 void describe_reorder(const model::SystemMap& map, const model::FaultSpecification& fault,
                       model::PlannedFault& planned) {

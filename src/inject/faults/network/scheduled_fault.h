@@ -10,6 +10,7 @@
 
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"
@@ -19,41 +20,10 @@ namespace squall::inject {
 inline constexpr std::string_view kPacketScheduling = "packet scheduler";
 inline constexpr std::array<std::string_view, 1> kSchedulerMechanisms{kPacketScheduling};
 inline constexpr std::array<std::string_view, 1> kSchedulerCapabilities{"CAP_NET_ADMIN"};
-inline constexpr std::array<std::string_view, 3> kDirections{"both", "requests", "replies"};
 inline constexpr std::string_view kSchedulerRevert =
     "The rules are taken away, what is still held passes at once, in order, and the table is "
     "deleted. If the holder dies, the kernel deletes the table and drops what was held; if the "
     "worker dies, packets pass.";
-
-// The scope parameters that every kind starts with.
-constexpr model::ParameterDescriptor from_parameter() {
-  return {.name = "from",
-          .type = model::ValueType::kService,
-          .required = true,
-          .summary =
-              "The service that opens the connections; an external one stands for all "
-              "callers from outside, and for the probes that say so."};
-}
-constexpr model::ParameterDescriptor to_parameter() {
-  return {.name = "to",
-          .type = model::ValueType::kService,
-          .required = true,
-          .summary = "The service that it speaks to, by the addresses on which it listens."};
-}
-constexpr model::ParameterDescriptor port_parameter() {
-  return {.name = "port",
-          .type = model::ValueType::kInteger,
-          .minimum = 1,
-          .maximum = 65535,
-          .summary = "Only this one of the ports on which `to` listens."};
-}
-constexpr model::ParameterDescriptor direction_parameter() {
-  return {.name = "direction",
-          .type = model::ValueType::kChoice,
-          .default_text = "both",
-          .summary = "What `from` sends, what `to` sends, or both.",
-          .choices = kDirections};
-}
 
 constexpr model::ParameterDescriptor share_parameter(std::string_view summary) {
   return {.name = "share",
@@ -62,6 +32,15 @@ constexpr model::ParameterDescriptor share_parameter(std::string_view summary) {
           .minimum = 0.0001,
           .maximum = 1,
           .summary = summary};
+}
+
+// What all kinds of this sort say alike: how they are undone, by which mechanism, and how surely.
+constexpr model::FaultKindDescriptor scheduled_kind(model::FaultKindDescriptor kind) {
+  kind.revert = kSchedulerRevert;
+  kind.weakest = model::LifetimeClass::kKernelHeld;
+  kind.mechanisms = kSchedulerMechanisms;
+  kind.capabilities = kSchedulerCapabilities;
+  return kind;
 }
 
 // `what` happens to packets, in words: "wait 100ms".

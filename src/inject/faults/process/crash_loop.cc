@@ -25,9 +25,6 @@ using model::LifetimeClass;
 using model::ParameterDescriptor;
 using model::ValueType;
 
-constexpr std::string_view kMechanism = "pidfd signal";
-constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
-constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
 constexpr std::array<std::string_view, 2> kRestoreChoices{"await", "start"};
 constexpr std::array<ParameterDescriptor, 8> kParameters{{
     service_parameter("The service of which members die again and again."),
@@ -46,19 +43,14 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
      .minimum = 2,
      .maximum = 1000,
      .summary = "The most kills of one member; then it is left alone."},
-    {.name = "restore",
-     .type = ValueType::kChoice,
-     .default_text = "await",
-     .summary = "Who brings the last one back: `await` waits for the supervisor, `start` runs the "
-                "map's start command where nobody came back.",
-     .choices = kRestoreChoices},
-    {.name = "limit",
-     .type = ValueType::kDuration,
-     .default_text = "30s",
-     .minimum = 1e8,
-     .maximum = 6e11,
-     .summary = "How long the last replacement may take to appear; later the revert counts as not "
-                "verified. Supervisors wait longer after each crash."},
+    restore_parameter(
+        "await",
+        "Who brings the last one back: `await` waits for the supervisor, `start` runs the "
+        "map's start command where nobody came back.",
+        kRestoreChoices),
+    limit_parameter(
+        "How long the last replacement may take to appear; later the revert counts as not "
+        "verified. Supervisors wait longer after each crash."),
 }};
 
 constexpr model::FaultKindDescriptor kDescriptor{
@@ -72,8 +64,8 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "Effect: the kernel reports the end of the very processes (pidfd), each incarnation by "
         "pid. Revert: processes of the service that were not there before, and live.",
     .weakest = LifetimeClass::kOneWay,
-    .mechanisms = kMechanisms,
-    .capabilities = kCapabilities,
+    .mechanisms = kSignalMechanisms,
+    .capabilities = kSignalCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
     .example =
@@ -318,7 +310,8 @@ base::Result<model::FaultBinding> bind_crash_loop(const BindRequest& request) {
       {"limit_ns", parameters.duration("limit").count()},
       {"resources",
        Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
-  return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
+  return process_binding(request, members, std::string(kPidfdSignal), LifetimeClass::kOneWay,
+                         extra);
 }
 
 base::Result<std::unique_ptr<Fault>> create_crash_loop(const model::FaultBinding& binding,
@@ -338,11 +331,11 @@ base::Result<std::unique_ptr<Fault>> create_crash_loop(const model::FaultBinding
 
 base::Result<std::string> rehearse_crash_loop(const model::FaultBinding& binding,
                                               FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
-  SQUALL_ASSIGN(auto fault, create_crash_loop(scratch_binding(binding, scratch.second), context));
-  auto result = rehearse_life(*fault, "killed a scratch process by pidfd");
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch(binding, context,
+                             [&](const model::FaultBinding& scratch) -> base::Result<std::string> {
+                               SQUALL_ASSIGN(auto fault, create_crash_loop(scratch, context));
+                               return rehearse_life(*fault, "killed a scratch process by pidfd");
+                             });
 }
 
 }  // namespace

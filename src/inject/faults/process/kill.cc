@@ -25,9 +25,6 @@ using model::LifetimeClass;
 using model::ParameterDescriptor;
 using model::ValueType;
 
-constexpr std::string_view kMechanism = "pidfd signal";
-constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
-constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
 constexpr std::array<std::string_view, 3> kRestoreChoices{"start", "await", "none"};
 constexpr std::array<ParameterDescriptor, 8> kParameters{{
     service_parameter("The service of which members are killed."),
@@ -45,20 +42,13 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
      .summary = "Kills again at this interval until the fault ends: `count` members of those that "
                 "run then, chosen anew each time by the run's seed. Their supervisor must bring "
                 "them back meanwhile; where nobody runs, the interval passes."},
-    {.name = "restore",
-     .type = ValueType::kChoice,
-     .default_text = "start",
-     .summary =
-         "Who brings the members back: `start` runs the map's start command unless they came "
-         "back by themselves, `await` waits for their supervisor, `none` leaves them down.",
-     .choices = kRestoreChoices},
-    {.name = "limit",
-     .type = ValueType::kDuration,
-     .default_text = "30s",
-     .minimum = 1e8,
-     .maximum = 6e11,
-     .summary = "How long a replacement may take to appear; later the revert counts as not "
-                "verified."},
+    restore_parameter(
+        "start",
+        "Who brings the members back: `start` runs the map's start command unless they came "
+        "back by themselves, `await` waits for their supervisor, `none` leaves them down.",
+        kRestoreChoices),
+    limit_parameter("How long a replacement may take to appear; later the revert counts as not "
+                    "verified."),
 }};
 
 constexpr model::FaultKindDescriptor kDescriptor{
@@ -72,8 +62,8 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "Effect: the kernel reports the end of the very process that was bound (pidfd). "
         "Revert: processes of the service that were not there before, by pid.",
     .weakest = LifetimeClass::kOneWay,
-    .mechanisms = kMechanisms,
-    .capabilities = kCapabilities,
+    .mechanisms = kSignalMechanisms,
+    .capabilities = kSignalCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
     .example =
@@ -342,7 +332,8 @@ base::Result<model::FaultBinding> bind_kill(const BindRequest& request) {
       {"seed", seed_of(request)},
       {"resources",
        Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
-  return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
+  return process_binding(request, members, std::string(kPidfdSignal), LifetimeClass::kOneWay,
+                         extra);
 }
 
 base::Result<std::unique_ptr<Fault>> create_kill(const model::FaultBinding& binding,
@@ -363,11 +354,11 @@ base::Result<std::unique_ptr<Fault>> create_kill(const model::FaultBinding& bind
 }
 
 base::Result<std::string> rehearse_kill(const model::FaultBinding& binding, FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
-  SQUALL_ASSIGN(auto fault, create_kill(scratch_binding(binding, scratch.second), context));
-  auto result = rehearse_life(*fault, "killed a scratch process by pidfd");
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch(binding, context,
+                             [&](const model::FaultBinding& scratch) -> base::Result<std::string> {
+                               SQUALL_ASSIGN(auto fault, create_kill(scratch, context));
+                               return rehearse_life(*fault, "killed a scratch process by pidfd");
+                             });
 }
 
 }  // namespace

@@ -438,15 +438,13 @@ base::Result<std::string> rehearse_freezer(model::FaultBinding binding,
 
 base::Result<std::string> rehearse_pause(const model::FaultBinding& binding,
                                          FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
-  const model::FaultBinding copy = scratch_binding(binding, scratch.second);
-  base::Result<std::string> result = [&]() -> base::Result<std::string> {
-    if (binding.mechanism == kFreezer) return rehearse_freezer(copy, scratch.second, context);
-    SQUALL_ASSIGN(auto fault, create_pause(copy, context));
-    return rehearse_life(*fault, "stopped a scratch process");
-  }();
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch(
+      binding, context, [&](const model::FaultBinding& scratch) -> base::Result<std::string> {
+        if (binding.mechanism == kFreezer)
+          return rehearse_freezer(scratch, scratch.targets.front().process, context);
+        SQUALL_ASSIGN(auto fault, create_pause(scratch, context));
+        return rehearse_life(*fault, "stopped a scratch process");
+      });
 }
 
 }  // namespace

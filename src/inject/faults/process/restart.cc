@@ -23,9 +23,6 @@ using model::LifetimeClass;
 using model::ParameterDescriptor;
 using model::ValueType;
 
-constexpr std::string_view kMechanism = "pidfd signal";
-constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
-constexpr std::array<std::string_view, 1> kCapabilities{"CAP_KILL"};
 constexpr std::array<std::string_view, 2> kRestoreChoices{"start", "await"};
 constexpr std::array<ParameterDescriptor, 8> kParameters{{
     service_parameter("The service of which members are restarted."),
@@ -42,18 +39,12 @@ constexpr std::array<ParameterDescriptor, 8> kParameters{{
      .minimum = 0,
      .maximum = 6e11,
      .summary = "How long it may take to end; after that it is killed with SIGKILL."},
-    {.name = "restore",
-     .type = ValueType::kChoice,
-     .default_text = "start",
-     .summary = "Who starts it again: `start` runs the map's start command, `await` waits for its "
-                "supervisor.",
-     .choices = kRestoreChoices},
-    {.name = "limit",
-     .type = ValueType::kDuration,
-     .default_text = "30s",
-     .minimum = 1e8,
-     .maximum = 6e11,
-     .summary = "How long the new process may take to appear."},
+    restore_parameter(
+        "start",
+        "Who starts it again: `start` runs the map's start command, `await` waits for its "
+        "supervisor.",
+        kRestoreChoices),
+    limit_parameter("How long the new process may take to appear."),
 }};
 
 constexpr model::FaultKindDescriptor kDescriptor{
@@ -67,8 +58,8 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "Effect: the kernel reports the end of the very process that was bound (pidfd). "
         "Revert: a new process of the service, by pid.",
     .weakest = LifetimeClass::kOneWay,
-    .mechanisms = kMechanisms,
-    .capabilities = kCapabilities,
+    .mechanisms = kSignalMechanisms,
+    .capabilities = kSignalCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
     .example =
@@ -230,7 +221,8 @@ base::Result<model::FaultBinding> bind_restart(const BindRequest& request) {
       {"limit_ns", parameters.duration("limit").count()},
       {"resources",
        Json::array({fmt::format("service/{}/{}", request.map.directory, members.service->name)})}};
-  return process_binding(request, members, std::string(kMechanism), LifetimeClass::kOneWay, extra);
+  return process_binding(request, members, std::string(kPidfdSignal), LifetimeClass::kOneWay,
+                         extra);
 }
 
 base::Result<std::unique_ptr<Fault>> create_restart(const model::FaultBinding& binding,
@@ -246,11 +238,11 @@ base::Result<std::unique_ptr<Fault>> create_restart(const model::FaultBinding& b
 
 base::Result<std::string> rehearse_restart(const model::FaultBinding& binding,
                                            FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
-  SQUALL_ASSIGN(auto fault, create_restart(scratch_binding(binding, scratch.second), context));
-  auto result = rehearse_life(*fault, "ended a scratch process by pidfd");
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch(binding, context,
+                             [&](const model::FaultBinding& scratch) -> base::Result<std::string> {
+                               SQUALL_ASSIGN(auto fault, create_restart(scratch, context));
+                               return rehearse_life(*fault, "ended a scratch process by pidfd");
+                             });
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 // supervises them. Shared by process.kill and process.restart.
 
 #include <optional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,6 +16,25 @@ namespace squall::inject {
 enum class Restore { kStart, kAwait, kNone };
 std::string_view to_string(Restore restore);
 std::optional<Restore> restore_from(std::string_view text);
+
+// The parameters that say who brings members back, and within which time.
+constexpr model::ParameterDescriptor restore_parameter(std::string_view default_text,
+                                                       std::string_view summary,
+                                                       std::span<const std::string_view> choices) {
+  return {.name = "restore",
+          .type = model::ValueType::kChoice,
+          .default_text = default_text,
+          .summary = summary,
+          .choices = choices};
+}
+constexpr model::ParameterDescriptor limit_parameter(std::string_view summary) {
+  return {.name = "limit",
+          .type = model::ValueType::kDuration,
+          .default_text = "30s",
+          .minimum = 1e8,
+          .maximum = 6e11,
+          .summary = summary};
+}
 
 class Revival {
  public:

@@ -310,6 +310,8 @@ bool has_capability(int number) {
   return (set >> number & 1) != 0;
 }
 
+namespace {
+
 model::FaultBinding scratch_binding(const model::FaultBinding& binding,
                                     const base::ProcessIdentity& scratch) {
   model::FaultBinding copy = binding;
@@ -339,6 +341,17 @@ base::Result<std::pair<std::uint64_t, base::ProcessIdentity>> start_scratch(Prog
   }
   return base::Error{.code = base::ErrorCode::kTimeout,
                      .message = "the scratch process for the rehearsal did not start"};
+}
+
+}  // namespace
+
+base::Result<std::string> rehearse_on_scratch(
+    const model::FaultBinding& binding, FaultContext& context,
+    const std::function<base::Result<std::string>(const model::FaultBinding& scratch)>& rehearsal) {
+  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
+  auto result = rehearsal(scratch_binding(binding, scratch.second));
+  context.programs().end(scratch.first);
+  return result;
 }
 
 }  // namespace squall::inject

@@ -2,6 +2,8 @@
 // What the process kinds share: which members of a service a fault hits, and how they are
 // described.
 
+#include <array>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -16,6 +18,11 @@
 namespace squall::inject {
 
 class FaultContext;
+
+// How a process is told to end: by a descriptor that names this very process, never by a number.
+inline constexpr std::string_view kPidfdSignal = "pidfd signal";
+inline constexpr std::array<std::string_view, 1> kSignalMechanisms{kPidfdSignal};
+inline constexpr std::array<std::string_view, 1> kSignalCapabilities{"CAP_KILL"};
 
 // The parameters by which a fault chooses members; every kind says in words of its own what happens
 // to them.
@@ -108,10 +115,10 @@ int signal_number(const std::string& name);
 // Has this process the capability (number of <linux/capability.h>)?
 bool has_capability(int number);
 
-// A binding like `binding` whose only target is a scratch process, and which restores nothing.
-model::FaultBinding scratch_binding(const model::FaultBinding& binding,
-                                    const base::ProcessIdentity& scratch);
-// Starts a scratch process with `programs`; kTimeout when it does not come up.
-base::Result<std::pair<std::uint64_t, base::ProcessIdentity>> start_scratch(Programs& programs);
+// Calls `rehearsal` with a binding like `binding` whose only target is a scratch process of ours,
+// and which restores nothing; the process is ended afterwards. kTimeout when it does not come up.
+base::Result<std::string> rehearse_on_scratch(
+    const model::FaultBinding& binding, FaultContext& context,
+    const std::function<base::Result<std::string>(const model::FaultBinding& scratch)>& rehearsal);
 
 }  // namespace squall::inject

@@ -339,8 +339,12 @@ base::Result<std::uint64_t> read_number(const LimitCounter& counter) {
   return static_cast<std::uint64_t>(std::strtoull(text.c_str() + at + skip, nullptr, 10));
 }
 
+namespace {
+
+// The groups of the chosen members, each of which holds them and what descends from them and
+// nothing else.
 base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& members,
-                                                         std::string_view v1, std::string_view v2) {
+                                                         const Controller& controller) {
   struct Shared {
     ControllerGroup group;
     std::vector<base::ProcessIdentity> roots;
@@ -348,7 +352,8 @@ base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& me
   std::vector<Shared> found;
   for (const host::Member& member : members.chosen) {
     const base::ProcessIdentity& root = member.process.identity;
-    SQUALL_ASSIGN(ControllerGroup group, controller_group_of(root.pid, v1, v2));
+    SQUALL_ASSIGN(ControllerGroup group,
+                  controller_group_of(root.pid, controller.v1, controller.v2));
     auto same = std::find_if(found.begin(), found.end(), [&](const Shared& shared) {
       return shared.group.folder == group.folder;
     });
@@ -371,15 +376,19 @@ base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& me
   return groups;
 }
 
-base::Result<model::FaultBinding> bind_group_limits(const BindRequest& request,
-                                                    const ChosenMembers& members, bool v2,
-                                                    std::string_view what,
-                                                    const std::vector<GroupLimit>& limits) {
+}  // namespace
+
+base::Result<model::FaultBinding> bind_group_limits(
+    const BindRequest& request, const Controller& controller, std::string_view what,
+    const std::function<base::Result<GroupLimit>(const ControllerGroup&)>& limit_of) {
+  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
+  SQUALL_ASSIGN(const auto groups, own_groups_of(members, controller));
   Json changes = Json::array();
   Json counters = Json::array();
   Json deaths = Json::array();
   Json resources = Json::array();
-  for (const GroupLimit& limit : limits) {
+  for (const ControllerGroup& group : groups) {
+    SQUALL_ASSIGN(const GroupLimit limit, limit_of(group));
     for (const LimitChange& change : limit.changes) {
       changes.push_back({{"file", change.file},
                          {"key", change.key},
@@ -392,7 +401,7 @@ base::Result<model::FaultBinding> bind_group_limits(const BindRequest& request,
     for (const LimitCounter& counter : limit.counters) counters.push_back(to_json(counter));
     for (const LimitCounter& counter : limit.deaths) deaths.push_back(to_json(counter));
   }
-  return process_binding(request, members, std::string(v2 ? kCgroupV2 : kCgroupV1),
+  return process_binding(request, members, std::string(groups.front().v2 ? kCgroupV2 : kCgroupV1),
                          model::LifetimeClass::kJournaled,
                          {{"changes", changes},
                           {"counters", counters},

@@ -3,6 +3,7 @@
 // it stood when reverted. Shared by the kinds that squeeze a service.
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -47,11 +48,6 @@ struct GroupLimit {
 base::Result<std::string> read_limit(const std::string& file, const std::string& key = {});
 base::Result<std::uint64_t> read_number(const LimitCounter& counter);
 
-// The groups of the chosen members, each of which holds them and what descends from them and
-// nothing else; kBlocked with the remedy when one does not.
-base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& members,
-                                                         std::string_view v1, std::string_view v2);
-
 // What each kind writes to a group; reads the group's files as they are now. An error says why the
 // fault would squeeze nothing, or too much.
 base::Result<GroupLimit> cpu_quota_of(const ControllerGroup& group, double processors);
@@ -63,11 +59,17 @@ base::Result<GroupLimit> pids_limit_of(const ControllerGroup& group,
 base::Result<GroupLimit> io_throttle_of(const ControllerGroup& group, const std::string& disk,
                                         const model::Parameters& parameters);
 
-// `what`: what the counters count, for texts: "times that it was met:".
-base::Result<model::FaultBinding> bind_group_limits(const BindRequest& request,
-                                                    const ChosenMembers& members, bool v2,
-                                                    std::string_view what,
-                                                    const std::vector<GroupLimit>& limits);
+// The name of a controller in both versions.
+struct Controller {
+  std::string_view v1;
+  std::string_view v2;
+};
+// Binds the members that the fault's parameters choose, each by its group, to what `limit_of` says
+// of that group. kBlocked with the remedy when a group holds others than them and what descends
+// from them. `what`: what the counters count, for texts: "times that it was met:".
+base::Result<model::FaultBinding> bind_group_limits(
+    const BindRequest& request, const Controller& controller, std::string_view what,
+    const std::function<base::Result<GroupLimit>(const ControllerGroup&)>& limit_of);
 base::Result<std::unique_ptr<Fault>> create_group_limit(const model::FaultBinding& binding,
                                                         FaultContext& context);
 // The same values in an empty group of our own beside the first one.

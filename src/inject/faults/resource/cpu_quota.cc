@@ -113,16 +113,11 @@ base::Result<GroupLimit> cpu_quota_of(const ControllerGroup& group, double proce
 namespace {
 
 base::Result<model::FaultBinding> bind_cpu_quota(const BindRequest& request) {
-  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  SQUALL_ASSIGN(const auto groups, own_groups_of(members, "cpu", "cpu"));
-  std::vector<GroupLimit> limits;
-  for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit,
-                  cpu_quota_of(group, request.fault.parameters.number("processors")));
-    limits.push_back(std::move(limit));
-  }
-  return bind_group_limits(request, members, groups.front().v2,
-                           "periods in which it was throttled:", limits);
+  return bind_group_limits(request, {.v1 = "cpu", .v2 = "cpu"},
+                           "periods in which it was throttled:", [&](const ControllerGroup& group) {
+                             return cpu_quota_of(group,
+                                                 request.fault.parameters.number("processors"));
+                           });
 }
 
 }  // namespace

@@ -473,18 +473,15 @@ base::Result<std::unique_ptr<Fault>> create_descriptors(const model::FaultBindin
 
 base::Result<std::string> rehearse_descriptors(const model::FaultBinding& binding,
                                                FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
-  model::FaultBinding copy = scratch_binding(binding, scratch.second);
-  Json details = copy.details.json();
-  details.erase("left");
-  details["limit"] = 8;
-  copy.details = model::Parameters{details};
-  base::Result<std::string> result = [&]() -> base::Result<std::string> {
-    SQUALL_ASSIGN(auto fault, create_descriptors(copy, context));
-    return rehearse_life(*fault, "lowered the limit of a scratch process");
-  }();
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch(
+      binding, context, [&](model::FaultBinding scratch) -> base::Result<std::string> {
+        Json details = scratch.details.json();
+        details.erase("left");
+        details["limit"] = 8;
+        scratch.details = model::Parameters{details};
+        SQUALL_ASSIGN(auto fault, create_descriptors(scratch, context));
+        return rehearse_life(*fault, "lowered the limit of a scratch process");
+      });
 }
 
 }  // namespace

@@ -206,14 +206,10 @@ base::Result<model::FaultBinding> bind_io_throttle(const BindRequest& request) {
                            "`read_operations` and `write_operations`"};
   }
   SQUALL_ASSIGN(const std::string disk, disk_of(parameters.text("path")));
-  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  SQUALL_ASSIGN(const auto groups, own_groups_of(members, "blkio", "io"));
-  std::vector<GroupLimit> limits;
-  for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, io_throttle_of(group, disk, parameters));
-    limits.push_back(std::move(limit));
-  }
-  return bind_group_limits(request, members, groups.front().v2, "bytes that went through:", limits);
+  return bind_group_limits(request, {.v1 = "blkio", .v2 = "io"},
+                           "bytes that went through:", [&](const ControllerGroup& group) {
+                             return io_throttle_of(group, disk, parameters);
+                           });
 }
 
 }  // namespace

@@ -137,14 +137,10 @@ namespace {
 
 base::Result<model::FaultBinding> bind_memory_limit(const BindRequest& request) {
   SQUALL_TRY(check_exactly_one(request.fault.parameters, "limit", "left"));
-  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  SQUALL_ASSIGN(const auto groups, own_groups_of(members, "memory", "memory"));
-  std::vector<GroupLimit> limits;
-  for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, memory_limit_of(group, request.fault.parameters));
-    limits.push_back(std::move(limit));
-  }
-  return bind_group_limits(request, members, groups.front().v2, "times that it was met:", limits);
+  return bind_group_limits(request, {.v1 = "memory", .v2 = "memory"},
+                           "times that it was met:", [&](const ControllerGroup& group) {
+                             return memory_limit_of(group, request.fault.parameters);
+                           });
 }
 
 }  // namespace

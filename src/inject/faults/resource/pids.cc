@@ -103,15 +103,9 @@ namespace {
 
 base::Result<model::FaultBinding> bind_pids(const BindRequest& request) {
   SQUALL_TRY(check_exactly_one(request.fault.parameters, "limit", "left"));
-  SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  SQUALL_ASSIGN(const auto groups, own_groups_of(members, "pids", "pids"));
-  std::vector<GroupLimit> limits;
-  for (const ControllerGroup& group : groups) {
-    SQUALL_ASSIGN(GroupLimit limit, pids_limit_of(group, request.fault.parameters));
-    limits.push_back(std::move(limit));
-  }
-  return bind_group_limits(request, members, groups.front().v2,
-                           "times that it could not start another:", limits);
+  return bind_group_limits(
+      request, {.v1 = "pids", .v2 = "pids"}, "times that it could not start another:",
+      [&](const ControllerGroup& group) { return pids_limit_of(group, request.fault.parameters); });
 }
 
 }  // namespace
