@@ -77,7 +77,8 @@ class Discovery {
   };
 
   bool wanted(const Process& process) const {
-    return !snapshot_.is_ours(process) && !is_init(process) && process.name != "sshd";
+    const bool squall = snapshot_.is_ours(process) || base_name(process.executable) == "squall";
+    return !squall && !is_init(process) && process.name != "sshd";
   }
 
   // One entry an executable and script.
@@ -177,6 +178,8 @@ class Discovery {
     std::vector<DiscoveredService> services;
     for (const Found* found : order_) {
       DiscoveredService service{.name = found->name, .listens = found->listens};
+      std::stable_partition(service.listens.begin(), service.listens.end(),
+                            [](const Endpoint& each) { return each.port != 0; });
       for (const Process* process : without_children(found->processes))
         service.processes.push_back(*process);
       for (const Found* server : found->depends_on) service.depends_on.push_back(server->name);

@@ -113,7 +113,7 @@ base::Result<std::vector<Member>> find_members(const Host& host, const model::Se
 struct DiscoveredService {
   std::string name;  // from the executable, made unique
   std::vector<Process> processes;
-  std::vector<Endpoint> listens;
+  std::vector<Endpoint> listens;        // addresses with a port first, then UNIX sockets
   std::vector<std::string> depends_on;  // names of discovered services it is connected to
 };
 base::Result<std::vector<DiscoveredService>> discover_services(const Host& host);

@@ -145,6 +145,11 @@ base::Result<int> stop(const std::string& run, std::string_view who, std::string
 // Replays the revert journals of dead holders. Returns one line a revert; kRevertNotVerified when
 // something could not be undone, with what to do by hand.
 base::Result<std::vector<std::string>> cleanup(const std::string& state_directory = {});
+// For faults that cannot or need not be undone, as when their target is gone for good: sets their
+// journals aside. `run`: a part of its id. kNotFound when it has left nothing, kConflict when its
+// holder lives. One line for each fault.
+base::Result<std::vector<std::string>> forget(const std::string& run,
+                                              const std::string& state_directory = {});
 
 // Kill switch: set by `squall stop --all`, ended by `squall stop --release`.
 struct KillSwitch {

@@ -174,7 +174,9 @@ base::Result<std::vector<std::string>> replay_all(const StateDirectory& director
   for (std::size_t i = 1; i < dead.left.size(); ++i) message += "; " + dead.left[i];
   return base::Error{.code = base::ErrorCode::kRevertNotVerified,
                      .message = message,
-                     .hint = "put it right by hand, then run `squall cleanup` again",
+                     .hint =
+                         "put it right by hand, then run `squall cleanup` again; what cannot or "
+                         "need not be put right: `squall cleanup --forget RUN`",
                      .context = dead.lines};
 }
 
@@ -263,6 +265,17 @@ base::Result<std::vector<std::string>> cleanup(const std::string& state_director
                        .hint = "sudo squall cleanup"};
   }
   return replay_all(directory, {});
+}
+
+base::Result<std::vector<std::string>> forget(const std::string& run,
+                                              const std::string& state_directory) {
+  const StateDirectory directory{state_directory};
+  SQUALL_ASSIGN(auto lines, forget_dead_leases(directory, run));
+  remove_dead_run_files(directory);
+  if (!lines.empty()) return lines;
+  return base::Error{.code = base::ErrorCode::kNotFound,
+                     .message = fmt::format("run {} has left nothing on this host", run),
+                     .hint = "`squall status` lists what is left"};
 }
 
 base::Result<KillSwitch> kill_switch(const std::string& state_directory) {

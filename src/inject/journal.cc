@@ -228,8 +228,8 @@ void LeaseJournal::state(LeaseState state, base::Instant ends, std::string_view 
     return;  // see the declaration
 }
 
-base::Status LeaseJournal::set_aside() {
-  const std::string kept = path_ + ".damaged";
+base::Status LeaseJournal::set_aside(std::string_view why) {
+  const std::string kept = fmt::format("{}.{}", path_, why);
   if (::rename(path_.c_str(), kept.c_str()) != 0)
     return base::system_error("rename " + path_, errno);
   file_.reset();

@@ -76,8 +76,9 @@ class LeaseJournal {
   void state(LeaseState state, base::Instant ends, std::string_view text);
   // Removes the file: the revert was verified.
   base::Status remove();
-  // Sets it aside as `<path>.damaged`: what could be read of it was undone, the rest is for people.
-  base::Status set_aside();
+  // Renames it to `<path>.<why>`, where no replay looks: "damaged" (what could be read of it was
+  // undone, the rest is for people), "forgotten" (somebody said that nothing is to be undone).
+  base::Status set_aside(std::string_view why);
   const std::string& path() const { return path_; }
 
  private:

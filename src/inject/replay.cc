@@ -72,7 +72,7 @@ class Collector {
 
   void take_unreadable(LeaseJournal journal, const std::string& damage) {
     const std::string path = journal.path();
-    if (auto kept = journal.set_aside(); !kept.ok())
+    if (auto kept = journal.set_aside("damaged"); !kept.ok())
       return found_.left.push_back(kept.error().to_string());
     found_.left.push_back(fmt::format(
         "{} cannot be read ({}), so nobody knows which fault it was to undo. It is kept as "
@@ -150,12 +150,28 @@ std::vector<std::string> set_aside(std::vector<DamagedJournal> damaged) {
   std::vector<std::string> lines;
   for (DamagedJournal& entry : damaged) {
     const std::string path = entry.journal.path();
-    const auto kept = entry.journal.set_aside();
+    const auto kept = entry.journal.set_aside("damaged");
     lines.push_back(fmt::format(
         "{}. What could be read was undone; {} {}. Compare the targets with the run's record, and "
         "remove the file then",
         entry.text, kept.ok() ? "the journal is kept as" : "the journal could not be renamed:",
         kept.ok() ? path + ".damaged" : kept.error().to_string()));
+  }
+  return lines;
+}
+
+base::Result<std::vector<std::string>> forget_dead_leases(const StateDirectory& directory,
+                                                          const std::string& run) {
+  std::vector<std::string> lines;
+  for (const std::string& path : directory.lease_files()) {
+    const auto content = read_journal(path);
+    if (!content.ok() || !content->lease || content->lease->run.find(run) == std::string::npos)
+      continue;
+    SQUALL_ASSIGN(auto journal, LeaseJournal::adopt(path));
+    SQUALL_TRY(journal.set_aside("forgotten"));
+    lines.push_back(describe_lease(
+        *content->lease,
+        fmt::format("forgotten, and not undone; its journal is kept as {}.forgotten", path)));
   }
   return lines;
 }

@@ -30,6 +30,11 @@ DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::strin
 // Sets the damaged ones aside and says so, one line each.
 std::vector<std::string> set_aside(std::vector<DamagedJournal> damaged);
 
+// Sets aside the journals of dead holders whose run's id contains `run`, without undoing anything.
+// kConflict when one of the holders lives. One line for each.
+base::Result<std::vector<std::string>> forget_dead_leases(const StateDirectory& directory,
+                                                          const std::string& run);
+
 // Removes run files and stop sockets of dead holders.
 void remove_dead_run_files(const StateDirectory& directory);
 

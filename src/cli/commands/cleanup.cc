@@ -11,10 +11,11 @@ namespace squall::cli {
 namespace {
 
 base::ExitStatus run(const Arguments& arguments) {
-  auto lines = inject::cleanup();
+  const auto forgotten = arguments.option("--forget");
+  auto lines = forgotten ? inject::forget(*forgotten) : inject::cleanup();
   if (!lines.ok()) return fail(lines.error());
   if (arguments.flag("--json")) {
-    print_json({{"reverted", *lines}});
+    print_json({{forgotten ? "forgotten" : "reverted", *lines}});
     return base::ExitStatus::kHeld;
   }
   if (lines->empty()) print_line("clean: nothing was left behind");
@@ -22,7 +23,13 @@ base::ExitStatus run(const Arguments& arguments) {
   return base::ExitStatus::kHeld;
 }
 
-constexpr std::array kOptions = {kJsonOption};
+constexpr std::array kOptions = {
+    Option{"--forget", "RUN",
+           "Set the journals of this run aside without undoing anything: when its targets are gone "
+           "for good, or you have put them right by hand"},
+    kJsonOption};
+constexpr std::array<std::string_view, 2> kExamples = {"squall cleanup",
+                                                       "squall cleanup --forget 01a1fe78"};
 
 }  // namespace
 
@@ -35,7 +42,7 @@ const Command kCleanupCommand{
         "could not be undone; the message says what to do by hand.",
     .positionals = {},
     .options = kOptions,
-    .examples = {},
+    .examples = kExamples,
     .run = run,
 };
 

@@ -25,12 +25,24 @@ std::string_view kind_of(const host::DiscoveredService& service) {
 }
 
 std::string address_text(const host::Endpoint& endpoint) {
+  if (endpoint.port == 0) return "unix:" + endpoint.address;
   // A server that listens everywhere is asked on loopback.
   std::string address = endpoint.address;
   if (address == "0.0.0.0") address = "127.0.0.1";
   if (address == "::") address = "::1";
   return address.find(':') == std::string::npos ? fmt::format("{}:{}", address, endpoint.port)
                                                 : fmt::format("[{}]:{}", address, endpoint.port);
+}
+
+// A connection to its port is all that we ask of a service that we know nothing about.
+bool can_be_probed(const host::DiscoveredService& service) {
+  return !service.listens.empty() && service.listens.front().port != 0;
+}
+
+// A socket without a file, or of a folder that only its owner sees, has no name for a map.
+bool has_name(const host::Endpoint& endpoint) {
+  return endpoint.port != 0 ||
+         (endpoint.address.starts_with('/') && !endpoint.address.starts_with("/proc/"));
 }
 
 std::string service_lines(const host::DiscoveredService& service) {
@@ -45,11 +57,12 @@ std::string service_lines(const host::DiscoveredService& service) {
     text +=
         fmt::format("    process: {{ exe: {} }}        # pid {} now\n", name, process.identity.pid);
   }
-  if (!service.listens.empty()) {
-    text += fmt::format("    listens: \"{}\"\n", address_text(service.listens.front()));
-    for (std::size_t i = 1; i < service.listens.size(); ++i) {
-      text += fmt::format("    # also listens on {}\n", address_text(service.listens[i]));
-    }
+  bool first = true;
+  for (const host::Endpoint& endpoint : service.listens) {
+    if (!has_name(endpoint)) continue;
+    text += fmt::format("    {}\"{}\"\n", first ? "listens: " : "# also listens on ",
+                        address_text(endpoint));
+    first = false;
   }
   if (!service.depends_on.empty()) {
     text += fmt::format("    depends_on: [{}]    # seen as open connections just now\n",
@@ -80,7 +93,7 @@ std::string map_text(const std::string& system,
       "# users make: `squall kinds http` shows how.\nprobes:\n";
   bool any = false;
   for (const auto& service : services) {
-    if (service.listens.empty()) continue;
+    if (!can_be_probed(service)) continue;
     any = true;
     text += fmt::format("  {0}-accepts: {{ tcp: {{ address: \"{1}\", every: 500ms }}, to: {0} }}\n",
                         service.name, address_text(service.listens.front()));
@@ -88,7 +101,7 @@ std::string map_text(const std::string& system,
   if (!any) text += "  {}\n";
   text += "\n# What must hold before and after every experiment.\nsteady_state:\n";
   for (const auto& service : services) {
-    if (service.listens.empty()) continue;
+    if (!can_be_probed(service)) continue;
     text += fmt::format("  {0}-up: {0}-accepts.success >= 99%\n", service.name);
   }
   if (!any) text += "  {}\n";

@@ -2,8 +2,12 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
+#include <string>
+#include <vector>
 
+#include "base/text.h"
 #include "cli/commands/table.h"
 #include "cli/console.h"
 #include "cli/context.h"
@@ -16,6 +20,13 @@ namespace {
 std::string user_name() {
   const passwd* entry = getpwuid(getuid());
   return entry == nullptr ? fmt::format("uid {}", getuid()) : std::string(entry->pw_name);
+}
+
+// Is a fault left whose holder is dead?
+bool has_orphans() {
+  const auto leases = inject::active_leases();
+  return leases.ok() && std::any_of(leases->begin(), leases->end(),
+                                    [](const auto& lease) { return !lease.holder_alive; });
 }
 
 base::ExitStatus run(const Arguments& arguments) {
@@ -41,13 +52,24 @@ base::ExitStatus run(const Arguments& arguments) {
     if (const auto engaged = inject::engage_kill_switch(who, why); !engaged.ok()) {
       return fail(engaged.error());
     }
+    print_line("new experiments are refused until `squall stop --release`");
   }
   auto stopped = inject::stop(run, who, why);
   if (!stopped.ok()) return fail(stopped.error());
-  print_line(*stopped == 0 ? std::string("nothing was active")
-                           : fmt::format("{} fault{} reverted and verified", *stopped,
-                                         *stopped == 1 ? "" : "s"));
-  if (all) print_line("new experiments are refused until `squall stop --release`");
+  // Faults whose holder is dead are nobody's to stop; their journals say how they are undone.
+  std::vector<std::string> undone;
+  if (all && has_orphans()) {
+    auto lines = inject::cleanup();
+    if (!lines.ok()) return fail(lines.error());
+    undone = std::move(*lines);
+  }
+  for (const std::string& line : undone) print_line(line);
+  if (*stopped > 0) {
+    print_line(base::counted(static_cast<std::size_t>(*stopped), "fault") +
+               " reverted and verified");
+  } else if (undone.empty()) {
+    print_line("nothing was active");
+  }
   return base::ExitStatus::kHeld;
 }
 

@@ -54,6 +54,20 @@ class Leases : public InjectTest {
         .value();
   }
 
+  // Engine, keeper and holder are killed at once, as by a power cut that spares the victim.
+  void leave_a_pause_behind() {
+    auto engine = start_engine("60");
+    wait_until([&] { return stopped(victim_); }, "the pause");
+    const auto held = base::PidFd::open(holder());
+    const auto kept = base::PidFd::open(parent_of(holder().pid));
+    ASSERT_TRUE(held.ok() && kept.ok());
+    const std::array dying{&engine.pidfd(), &*kept, &*held};
+    for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGSTOP).ok());
+    for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGKILL).ok());
+    ASSERT_TRUE(engine.wait(10s).ok());
+    wait_until([&] { return held->ended(); }, "the holder's death");
+  }
+
   base::ProcessIdentity victim_;
   model::FaultBinding pause_;
 };
@@ -198,16 +212,7 @@ TEST_F(Leases, ASignalToTheKeeperEndsItsRuns) {
 }
 
 TEST_F(Leases, AllThreeKilledLeaveItToCleanup) {
-  auto engine = start_engine("60");
-  wait_until([&] { return stopped(victim_); }, "the pause");
-  const auto held = base::PidFd::open(holder());
-  const auto kept = base::PidFd::open(parent_of(holder().pid));
-  ASSERT_TRUE(held.ok() && kept.ok());
-  const std::array dying{&engine.pidfd(), &*kept, &*held};
-  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGSTOP).ok());
-  for (const auto* process : dying) ASSERT_TRUE(process->signal(SIGKILL).ok());
-  ASSERT_TRUE(engine.wait(10s).ok());
-  wait_until([&] { return held->ended(); }, "the holder's death");
+  leave_a_pause_behind();
   const auto active = active_leases(state_);
   ASSERT_EQ(active->size(), 1u);
   EXPECT_FALSE((*active)[0].holder_alive);
@@ -223,6 +228,24 @@ TEST_F(Leases, AllThreeKilledLeaveItToCleanup) {
   EXPECT_FALSE(stopped(victim_));
   EXPECT_TRUE(active_leases(state_)->empty());
   EXPECT_TRUE(cleanup(state_).ok());  // idempotent
+}
+
+TEST_F(Leases, WhatNeedNotBeUndoneIsForgottenOnDemand) {
+  leave_a_pause_behind();
+  EXPECT_EQ(forget("another-run", state_).error().code, base::ErrorCode::kNotFound);
+  const auto lines = forget((*active_leases(state_))[0].run, state_);
+  ASSERT_TRUE(lines.ok()) << lines.error().to_string();
+  ASSERT_EQ(lines->size(), 1u);
+  EXPECT_NE((*lines)[0].find("not undone"), std::string::npos);
+  EXPECT_TRUE(stopped(victim_));  // as it was said
+  EXPECT_TRUE(active_leases(state_)->empty());
+  EXPECT_TRUE(cleanup(state_)->empty());
+}
+
+TEST_F(Leases, ALivingHoldersFaultIsNotForgotten) {
+  pause_victim();
+  EXPECT_EQ(forget("run-1", state_).error().code, base::ErrorCode::kConflict);
+  EXPECT_EQ(active_leases(state_)->size(), 1u);
 }
 
 TEST_F(Leases, StopFromOutsideEndsTheRun) {

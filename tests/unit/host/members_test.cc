@@ -293,6 +293,17 @@ TEST(Discovery, NamesAreUniqueAndPlain) {
   EXPECT_EQ(services[1].name, "my-app-2");
 }
 
+TEST(Discovery, LeavesSquallOut) {
+  FakeHost host;
+  host.add_process(100, 1, {"/opt/elsewhere/squall", "warden"});
+  host.add_listener("127.0.0.1", 1, {100});
+  host.add_process(101, 1, {"/opt/app"});
+  host.add_listener("127.0.0.1", 2, {101});
+  const auto services = discover_services(host).value();
+  ASSERT_EQ(services.size(), 1u);
+  EXPECT_EQ(services[0].name, "app");
+}
+
 TEST(FakeHost, AnswersLikeTheRealOne) {
   FakeHost host;
   host.add_process(7, 1, {"/bin/x"});
