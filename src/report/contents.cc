@@ -147,7 +147,7 @@ std::string Contents::offset(base::Instant at) const {
 const model::Prediction* Contents::tree_of(const judge::PredictionResult& result) const {
   const auto find = [&](const std::vector<model::Prediction>& all) -> const model::Prediction* {
     const auto found = std::find_if(all.begin(), all.end(), [&](const model::Prediction& each) {
-      return each.name == result.name;
+      return goes_by(result, each.name);
     });
     return found == all.end() ? nullptr : &*found;
   };

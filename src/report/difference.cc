@@ -69,12 +69,6 @@ std::string side_text(const Paint& paint, const std::optional<PredictionResult>&
          " " + paint.clean(value_text(*result));
 }
 
-// Steady state is asked twice, so its phase belongs to the name.
-std::string label_of(const PredictionDifference& each) {
-  const bool steady_state = (each.now ? each.now : each.then)->steady_state;
-  return steady_state ? each.name + " (" + each.phase + ")" : each.name;
-}
-
 std::string times_line(const char* what, const std::optional<base::Duration>& then,
                        const std::optional<base::Duration>& now, std::string_view arrow) {
   if (!then && !now) return {};
@@ -183,11 +177,11 @@ std::string render_difference_terminal(const RunDifference& difference,
   out += side(difference.then) + " " + std::string(arrow) + " " + side(difference.now) + "\n\n";
   int name_column = 0;
   for (const PredictionDifference& each : difference.predictions)
-    name_column = std::max(name_column, columns(paint.clean(label_of(each))));
+    name_column = std::max(name_column, columns(paint.clean(each.name)));
   name_column = std::min(name_column, 40);
   for (const PredictionDifference& each : difference.predictions) {
     out += paint.toned(padded(to_string(each.change), 12), tone_of(each.change)) +
-           paint.bold(padded(paint.clean(label_of(each)), name_column)) + "  " +
+           paint.bold(padded(paint.clean(each.name), name_column)) + "  " +
            side_text(paint, each.then) + " " + std::string(arrow) + " " +
            side_text(paint, each.now) + "\n";
     if (each.text_changed) {

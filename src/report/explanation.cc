@@ -49,7 +49,7 @@ std::string render_explanation(const RunView& view, std::string_view prediction,
   const Paint paint(options);
   std::string out;
   for (const judge::PredictionResult& result : contents.judgement().predictions) {
-    if (result.name != prediction) continue;
+    if (!goes_by(result, prediction)) continue;
     if (!out.empty()) out += "\n";
     out += paint.toned(std::string(glyph(result.verdict, paint.unicode())) + " " +
                            std::string(word(result.verdict)),
@@ -68,7 +68,7 @@ base::Json render_explanation_json(const RunView& view, std::string_view predict
   const Contents contents(view);
   base::Json results = base::Json::array();
   for (const judge::PredictionResult& result : contents.judgement().predictions)
-    if (result.name == prediction) results.push_back(prediction_json(contents, result));
+    if (goes_by(result, prediction)) results.push_back(prediction_json(contents, result));
   return results;
 }
 

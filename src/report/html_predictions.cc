@@ -114,12 +114,6 @@ void add_result_facts(Markup& out, const Contents& contents,
   out.close();
 }
 
-// A steady state has two cards: one for each phase that asks it.
-std::string title_of(const judge::PredictionResult& result) {
-  if (!result.steady_state) return result.name;
-  return fmt::format("{} ({})", result.name, phase_text(result));
-}
-
 void add_card(Markup& out, const Contents& contents, const judge::PredictionResult& result,
               std::size_t index) {
   out.open("article", {{"class", "card"}, {"id", anchor(index)}});
@@ -136,7 +130,7 @@ void add_card(Markup& out, const Contents& contents, const judge::PredictionResu
     out.open("div", {{"class", "scroll"},
                      {"tabindex", "0"},
                      {"role", "region"},
-                     {"aria-label", "Graph of " + title_of(result)}});
+                     {"aria-label", "Graph of " + result.name}});
     draw_graph(out, contents, result, *graph, anchor(index));
     out.close();
     add_key(out, *graph, result);

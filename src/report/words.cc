@@ -198,6 +198,11 @@ std::string threshold_text(const judge::PredictionResult& result) {
   return low;
 }
 
+bool goes_by(const judge::PredictionResult& result, std::string_view name) {
+  if (result.name == name) return true;
+  return result.steady_state && result.name == fmt::format("{} ({})", name, result.phase);
+}
+
 std::string phase_text(const judge::PredictionResult& result) {
   if (!result.steady_state) return result.phase;
   return result.phase.empty() ? "steady state" : "steady state, " + result.phase;

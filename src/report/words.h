@@ -38,6 +38,9 @@ std::string number_text(double value, base::Dimension dimension);
 std::string value_text(const judge::PredictionResult& result);
 // "< 250ms", "between 1s and 2s"; empty when unknown.
 std::string threshold_text(const judge::PredictionResult& result);
+// Is it the prediction that somebody calls `name`? A steady state is judged in two phases, whose
+// results are called "up (baseline)" and "up (recovery)"; "up" means both.
+bool goes_by(const judge::PredictionResult& result, std::string_view name);
 // "fault", "steady state, recovery"
 std::string phase_text(const judge::PredictionResult& result);
 

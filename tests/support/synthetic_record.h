@@ -314,7 +314,7 @@ inline judge::Judgement synthetic_judgement() {
   refusals.reason = "The record has no series `reads where reads.status == 503`.";
 
   judge::PredictionResult up_before;
-  up_before.name = "up";
+  up_before.name = "up (baseline)";
   up_before.text = "reads.success >= 99%";
   up_before.steady_state = true;
   up_before.phase = "baseline";
@@ -328,6 +328,7 @@ inline judge::Judgement synthetic_judgement() {
   up_before.threshold = 0.99;
   up_before.samples = 2960;
   judge::PredictionResult up_after = up_before;
+  up_after.name = "up (recovery)";
   up_after.phase = "recovery";
   up_after.returned = moment(35.0);
 
@@ -356,7 +357,7 @@ inline SyntheticRun synthetic_run() {
     if (result.steady_state) {
       if (run.map.steady_state.empty())
         run.map.steady_state.push_back(
-            prediction(result.name, result.text, model::ClauseRule::kSteadyState));
+            prediction("up", result.text, model::ClauseRule::kSteadyState));
     } else {
       run.experiment.hypothesis.push_back(
           prediction(result.name, result.text, model::ClauseRule::kHypothesis));

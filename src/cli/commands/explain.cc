@@ -28,7 +28,7 @@ base::ExitStatus run(const Arguments& arguments) {
   const std::string name = arguments.positional("PREDICTION");
   if (name.empty()) {
     wanted = known;
-  } else if (std::find(known.begin(), known.end(), name) == known.end()) {
+  } else if (report::render_explanation_json(view, name).empty()) {
     return fail(base::Error{.code = base::ErrorCode::kNotFound,
                             .message = fmt::format("the run has no prediction `{}`.{}", name,
                                                    base::did_you_mean(name, known)),
