@@ -13,6 +13,7 @@
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "base/json.h"
 #include "host/host.h"
 #include "inject/client.h"
@@ -57,6 +58,10 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   SQUALL_TRY(enter_namespaces());
   Stage stage;
   stage.folder_ = folder;
+  const std::string disk = folder + "/disk";
+  SQUALL_TRY(base::make_directories(disk));
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
+    return base::system_error("mount a filesystem", errno);
   std::uint16_t port = 0;
   SQUALL_ASSIGN(stage.listener_, listen_on_loopback(port));
   model::Service target;
@@ -103,7 +108,8 @@ void Stage::tear_down() {
   }
 }
 
-// A new kind is one line here.
+// A new kind is one line here. FOLDER stands for the stage's folder, in which `disk` is a
+// filesystem of its own.
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
       {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})"},
@@ -123,6 +129,11 @@ const std::vector<Scenario>& scenarios() {
       {"network.latency", "network.latency",
        R"({"from": "users", "to": "server", "direction": "both", "delay": 10000000,
            "jitter": 1000000, "distribution": "normal", "keep_order": true})"},
+      {"resource.memory_fill", "resource.memory_fill", R"({"size": 4194304, "reserve": 67108864})"},
+      {"resource.inodes", "resource.inodes", R"({"path": "FOLDER/disk", "leave": "10"})"},
+      {"resource.io_saturation", "resource.io_saturation",
+       R"({"path": "FOLDER", "operation": "mixed", "depth": 2, "block": 65536, "share": 0.2,
+           "size": 1048576, "total": 1073741824})"},
       {"resource.descriptors", "resource.descriptors",
        R"({"service": "target", "count": 1, "random": true, "limit": 64})"},
       {"resource.port", "resource.port",
@@ -136,7 +147,10 @@ const std::vector<Scenario>& scenarios() {
 }
 
 base::Result<model::FaultBinding> bind(const Stage& stage, const Scenario& scenario) {
-  SQUALL_ASSIGN(base::Json parameters, base::parse_json(scenario.parameters));
+  std::string text = scenario.parameters;
+  for (std::size_t at = text.find("FOLDER"); at != std::string::npos; at = text.find("FOLDER"))
+    text.replace(at, 6, stage.folder());
+  SQUALL_ASSIGN(base::Json parameters, base::parse_json(text));
   const inject::FaultKind* kind = inject::find_kind(scenario.kind);
   if (kind == nullptr)
     return base::Error{.code = base::ErrorCode::kNotFound, .message = "no kind " + scenario.kind};

@@ -25,7 +25,10 @@ extern const FaultKind kResourceCpuLoad;
 extern const FaultKind kResourceCpuQuota;
 extern const FaultKind kResourceDescriptors;
 extern const FaultKind kResourceDiskFill;
+extern const FaultKind kResourceInodes;
+extern const FaultKind kResourceIoSaturation;
 extern const FaultKind kResourceIoThrottle;
+extern const FaultKind kResourceMemoryFill;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
 extern const FaultKind kResourcePort;
@@ -54,10 +57,13 @@ constexpr std::array kKinds{
     &kResourceCpuLoad,
     &kResourceCpuQuota,
     &kResourceMemoryLimit,
+    &kResourceMemoryFill,
     &kResourcePids,
     &kResourceDescriptors,
     &kResourceDiskFill,
+    &kResourceInodes,
     &kResourceIoThrottle,
+    &kResourceIoSaturation,
     &kResourcePort,
     &kResourceConnections,
     &kCommand,
