@@ -320,6 +320,7 @@ int sweep_main(int argc, char** argv) {
     status = sweep.run();
   }
   ::umount2((*folder + "/disk").c_str(), MNT_DETACH);
+  ::umount2("/usr/bin/systemctl", MNT_DETACH);
   std::error_code ignored;
   std::filesystem::remove_all(*folder, ignored);
   return status;

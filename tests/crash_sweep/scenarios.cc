@@ -9,6 +9,7 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
@@ -18,6 +19,7 @@
 #include "host/host.h"
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
+#include "support/fake_systemd.h"
 
 namespace squall::crash_sweep {
 
@@ -52,12 +54,22 @@ base::Result<base::UniqueFd> listen_on_loopback(std::uint16_t& port) {
   return listener;
 }
 
+// Does not contain the folder's path, by which the target is known.
+std::string own_user_mark(const std::string& folder) {
+  return "own-user-of-" + folder.substr(folder.rfind('/') + 1);
+}
+constexpr uid_t kOwnUser = 47'054;  // nobody else's on any host
+
 }  // namespace
 
 base::Result<Stage> Stage::make(const std::string& folder) {
   SQUALL_TRY(enter_namespaces());
   Stage stage;
   stage.folder_ = folder;
+  if (::access("/usr/bin/systemctl", X_OK) == 0) {
+    SQUALL_TRY(test::stand_in_for_systemd(folder));
+    SQUALL_TRY(test::write_fake_unit("sweep.service"));
+  }
   const std::string disk = folder + "/disk";
   SQUALL_TRY(base::make_directories(disk));
   if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
@@ -70,6 +82,10 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   target.process.argv_contains = folder;
   target.start = {VICTIM_PROGRAM, folder};
   target.expected_members = 1;
+  model::Service own_user;
+  own_user.name = "own-user";
+  own_user.process.exe = "victim_for_tests";
+  own_user.process.argv_contains = own_user_mark(folder);
   model::Service server;
   server.name = "server";
   server.listens = model::ListenAddress{.address = "127.0.0.1", .port = port};
@@ -77,7 +93,7 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   users.name = "users";
   users.external = true;
   users.depends_on = {"server"};
-  stage.map_.services = {target, server, users};
+  stage.map_.services = {target, own_user, server, users};
   stage.map_.name = "crash-sweep";
   stage.map_.directory = folder;
   stage.map_.file = folder + "/squall.yaml";
@@ -94,6 +110,17 @@ base::Status Stage::set_up() {
   options.argv = target().start;
   options.new_session = true;
   SQUALL_ASSIGN(auto child, base::spawn(options));
+  SQUALL_TRY(end_own_user());
+  SQUALL_ASSIGN(own_user_, base::spawn({.argv = {VICTIM_PROGRAM, own_user_mark(folder_)},
+                                        .user = kOwnUser,
+                                        .parent_death_signal = SIGKILL}));
+  return {};
+}
+
+base::Status Stage::end_own_user() {
+  if (!own_user_.pidfd().valid()) return {};
+  if (!own_user_.pidfd().ended()) SQUALL_TRY(own_user_.pidfd().signal(SIGKILL));
+  SQUALL_ASSIGN([[maybe_unused]] const int status, own_user_.wait(std::chrono::seconds(5)));
   return {};
 }
 
@@ -119,6 +146,13 @@ const std::vector<Scenario>& scenarios() {
       {"process.restart", "process.restart",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGTERM",
            "restore": "start", "grace": 2000000000, "limit": 20000000000})"},
+      {"process.unit_stop", "process.unit_stop", R"({"unit": "sweep", "timeout": 20000000000})"},
+      {"clock.jump", "clock.jump",
+       R"({"service": "target", "count": 1, "random": true, "offset": 3600000000000,
+           "direction": "back", "grace": 5000000000, "limit": 20000000000})"},
+      {"clock.skew", "clock.skew",
+       R"({"service": "target", "count": 1, "random": true, "offset": 86400000000000,
+           "direction": "forward", "rate": 1.5, "grace": 5000000000, "limit": 20000000000})"},
       {"network.partition", "network.partition", R"({"from": "users", "to": "server"})"},
       {"network.refuse", "network.refuse", R"({"service": "server"})"},
       {"network.blackhole", "network.blackhole",
@@ -129,6 +163,8 @@ const std::vector<Scenario>& scenarios() {
       {"network.latency", "network.latency",
        R"({"from": "users", "to": "server", "direction": "both", "delay": 10000000,
            "jitter": 1000000, "distribution": "normal", "keep_order": true})"},
+      {"network.dns", "network.dns",
+       R"({"service": "own-user", "name": "*.internal", "answer": "nxdomain"})"},
       {"resource.memory_fill", "resource.memory_fill", R"({"size": 4194304, "reserve": 67108864})"},
       {"resource.inodes", "resource.inodes", R"({"path": "FOLDER/disk", "leave": "10"})"},
       {"resource.io_saturation", "resource.io_saturation",

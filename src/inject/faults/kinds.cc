@@ -5,14 +5,18 @@
 namespace squall::inject {
 
 // Each is defined in faults/<family>/<kind>.cc.
+extern const FaultKind kClockJump;
+extern const FaultKind kClockSkew;
 extern const FaultKind kProcessCrashLoop;
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kProcessUnitStop;
 extern const FaultKind kNetworkBandwidth;
 extern const FaultKind kNetworkBlackhole;
 extern const FaultKind kNetworkBurstLoss;
 extern const FaultKind kNetworkCorrupt;
+extern const FaultKind kNetworkDns;
 extern const FaultKind kNetworkDuplicate;
 extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkLoss;
@@ -43,6 +47,7 @@ constexpr std::array kKinds{
     &kProcessCrashLoop,
     &kProcessPause,
     &kProcessRestart,
+    &kProcessUnitStop,
     &kNetworkLatency,
     &kNetworkBandwidth,
     &kNetworkLoss,
@@ -54,6 +59,7 @@ constexpr std::array kKinds{
     &kNetworkPartition,
     &kNetworkRefuse,
     &kNetworkReset,
+    &kNetworkDns,
     &kResourceCpuLoad,
     &kResourceCpuQuota,
     &kResourceMemoryLimit,
@@ -66,6 +72,8 @@ constexpr std::array kKinds{
     &kResourceIoSaturation,
     &kResourcePort,
     &kResourceConnections,
+    &kClockSkew,
+    &kClockJump,
     &kCommand,
 };
 // clang-format on

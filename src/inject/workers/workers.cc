@@ -17,6 +17,7 @@ namespace squall::inject {
 // Each is defined in workers/<name>/<name>.cc.
 extern const Worker kCpuLoad;
 extern const Worker kDiskLoad;
+extern const Worker kDnsAnswers;
 extern const Worker kInodes;
 extern const Worker kMemoryFill;
 extern const Worker kPacketScheduler;
@@ -25,7 +26,8 @@ namespace {
 
 using base::Json;
 
-constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad, &kInodes, &kMemoryFill, &kPacketScheduler};
+constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,
+                              &kInodes,  &kMemoryFill, &kPacketScheduler};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;
