@@ -146,6 +146,7 @@ class Starter {
     options.argv = texts_field(json, "argv");
     options.working_directory = text_field(json, "directory");
     options.new_session = true;
+    options.environment = environment_with(field(json, "environment"));
     if (field(json, "user").is_number())
       options.user = static_cast<uid_t>(unsigned_field(json, "user"));
     std::array<int, 2> pipe{-1, -1};
@@ -162,6 +163,21 @@ class Starter {
     const base::UniqueFd write_end{pipe[1]};
     SQUALL_ASSIGN(program.child, base::spawn(options));
     return {};
+  }
+
+  // Nothing when there is nothing to add.
+  static std::optional<std::map<std::string, std::string>> environment_with(const Json& more) {
+    if (!more.is_object() || more.empty()) return std::nullopt;
+    std::map<std::string, std::string> all;
+    for (char** entry = environ; *entry != nullptr; ++entry) {
+      const std::string text = *entry;
+      const std::size_t at = text.find('=');
+      if (at != std::string::npos) all[text.substr(0, at)] = text.substr(at + 1);
+    }
+    for (const auto& [name, value] : more.items()) {
+      if (value.is_string()) all[name] = value.get<std::string>();
+    }
+    return all;
   }
 
   static base::Status start_scratch(RunningProgram& program) {
@@ -319,6 +335,7 @@ class StarterClient final : public Programs {
                  {"directory", request.directory},
                  {"limit_ns", request.limit.count()}};
     if (request.user) json["user"] = *request.user;
+    if (!request.environment.empty()) json["environment"] = request.environment;
     outcomes_[id] = {};
     if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok())
       outcomes_[id].error = no_starter();

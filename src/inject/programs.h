@@ -30,6 +30,8 @@ struct ProgramRequest {
   std::string directory;
   base::Duration limit{};     // kCommand
   std::optional<uid_t> user;  // absent: ours
+  // kService and kCommand: what it has in its environment beside what we have.
+  std::map<std::string, std::string> environment = {};
 };
 
 struct ProgramOutcome {

@@ -3,6 +3,7 @@
 // state between two system calls that others could see, so this is "killed at any instruction".
 
 #include <fmt/format.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -318,6 +319,8 @@ int sweep_main(int argc, char** argv) {
     Sweep sweep(std::move(options), std::move(*stage), *self);
     status = sweep.run();
   }
+  ::umount2((*folder + "/disk").c_str(), MNT_DETACH);
+  ::umount2("/usr/bin/systemctl", MNT_DETACH);
   std::error_code ignored;
   std::filesystem::remove_all(*folder, ignored);
   return status;

@@ -72,6 +72,8 @@ Snapshot take_snapshot(const model::Service& service, const std::string& folder)
       {"listening sockets", output_of({"ss", "-Hlntu"})},
       {"mounts", text_of("/proc/self/mounts")},
       {"files", files_in(folder)},
+      {"unit", text_of("/run/fake-units/sweep.service")},
+      {"clock files", files_in("/run/squall-clock")},
       {"target", members_of(service)},
   };
 }

@@ -9,14 +9,17 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <nlohmann/json.hpp>
 
+#include "base/files.h"
 #include "base/json.h"
 #include "host/host.h"
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
+#include "support/fake_systemd.h"
 
 namespace squall::crash_sweep {
 
@@ -51,12 +54,26 @@ base::Result<base::UniqueFd> listen_on_loopback(std::uint16_t& port) {
   return listener;
 }
 
+// Does not contain the folder's path, by which the target is known.
+std::string own_user_mark(const std::string& folder) {
+  return "own-user-of-" + folder.substr(folder.rfind('/') + 1);
+}
+constexpr uid_t kOwnUser = 47'054;  // nobody else's on any host
+
 }  // namespace
 
 base::Result<Stage> Stage::make(const std::string& folder) {
   SQUALL_TRY(enter_namespaces());
   Stage stage;
   stage.folder_ = folder;
+  if (::access("/usr/bin/systemctl", X_OK) == 0) {
+    SQUALL_TRY(test::stand_in_for_systemd(folder));
+    SQUALL_TRY(test::write_fake_unit("sweep.service"));
+  }
+  const std::string disk = folder + "/disk";
+  SQUALL_TRY(base::make_directories(disk));
+  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
+    return base::system_error("mount a filesystem", errno);
   std::uint16_t port = 0;
   SQUALL_ASSIGN(stage.listener_, listen_on_loopback(port));
   model::Service target;
@@ -65,6 +82,10 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   target.process.argv_contains = folder;
   target.start = {VICTIM_PROGRAM, folder};
   target.expected_members = 1;
+  model::Service own_user;
+  own_user.name = "own-user";
+  own_user.process.exe = "victim_for_tests";
+  own_user.process.argv_contains = own_user_mark(folder);
   model::Service server;
   server.name = "server";
   server.listens = model::ListenAddress{.address = "127.0.0.1", .port = port};
@@ -72,7 +93,7 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   users.name = "users";
   users.external = true;
   users.depends_on = {"server"};
-  stage.map_.services = {target, server, users};
+  stage.map_.services = {target, own_user, server, users};
   stage.map_.name = "crash-sweep";
   stage.map_.directory = folder;
   stage.map_.file = folder + "/squall.yaml";
@@ -89,6 +110,17 @@ base::Status Stage::set_up() {
   options.argv = target().start;
   options.new_session = true;
   SQUALL_ASSIGN(auto child, base::spawn(options));
+  SQUALL_TRY(end_own_user());
+  SQUALL_ASSIGN(own_user_, base::spawn({.argv = {VICTIM_PROGRAM, own_user_mark(folder_)},
+                                        .user = kOwnUser,
+                                        .parent_death_signal = SIGKILL}));
+  return {};
+}
+
+base::Status Stage::end_own_user() {
+  if (!own_user_.pidfd().valid()) return {};
+  if (!own_user_.pidfd().ended()) SQUALL_TRY(own_user_.pidfd().signal(SIGKILL));
+  SQUALL_ASSIGN([[maybe_unused]] const int status, own_user_.wait(std::chrono::seconds(5)));
   return {};
 }
 
@@ -103,7 +135,8 @@ void Stage::tear_down() {
   }
 }
 
-// A new kind is one line here.
+// A new kind is one line here. FOLDER stands for the stage's folder, in which `disk` is a
+// filesystem of its own.
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
       {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})"},
@@ -113,6 +146,13 @@ const std::vector<Scenario>& scenarios() {
       {"process.restart", "process.restart",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGTERM",
            "restore": "start", "grace": 2000000000, "limit": 20000000000})"},
+      {"process.unit_stop", "process.unit_stop", R"({"unit": "sweep", "timeout": 20000000000})"},
+      {"clock.jump", "clock.jump",
+       R"({"service": "target", "count": 1, "random": true, "offset": 3600000000000,
+           "direction": "back", "grace": 5000000000, "limit": 20000000000})"},
+      {"clock.skew", "clock.skew",
+       R"({"service": "target", "count": 1, "random": true, "offset": 86400000000000,
+           "direction": "forward", "rate": 1.5, "grace": 5000000000, "limit": 20000000000})"},
       {"network.partition", "network.partition", R"({"from": "users", "to": "server"})"},
       {"network.refuse", "network.refuse", R"({"service": "server"})"},
       {"network.blackhole", "network.blackhole",
@@ -123,6 +163,13 @@ const std::vector<Scenario>& scenarios() {
       {"network.latency", "network.latency",
        R"({"from": "users", "to": "server", "direction": "both", "delay": 10000000,
            "jitter": 1000000, "distribution": "normal", "keep_order": true})"},
+      {"network.dns", "network.dns",
+       R"({"service": "own-user", "name": "*.internal", "answer": "nxdomain"})"},
+      {"resource.memory_fill", "resource.memory_fill", R"({"size": 4194304, "reserve": 67108864})"},
+      {"resource.inodes", "resource.inodes", R"({"path": "FOLDER/disk", "leave": "10"})"},
+      {"resource.io_saturation", "resource.io_saturation",
+       R"({"path": "FOLDER", "operation": "mixed", "depth": 2, "block": 65536, "share": 0.2,
+           "size": 1048576, "total": 1073741824})"},
       {"resource.descriptors", "resource.descriptors",
        R"({"service": "target", "count": 1, "random": true, "limit": 64})"},
       {"resource.port", "resource.port",
@@ -136,7 +183,10 @@ const std::vector<Scenario>& scenarios() {
 }
 
 base::Result<model::FaultBinding> bind(const Stage& stage, const Scenario& scenario) {
-  SQUALL_ASSIGN(base::Json parameters, base::parse_json(scenario.parameters));
+  std::string text = scenario.parameters;
+  for (std::size_t at = text.find("FOLDER"); at != std::string::npos; at = text.find("FOLDER"))
+    text.replace(at, 6, stage.folder());
+  SQUALL_ASSIGN(base::Json parameters, base::parse_json(text));
   const inject::FaultKind* kind = inject::find_kind(scenario.kind);
   if (kind == nullptr)
     return base::Error{.code = base::ErrorCode::kNotFound, .message = "no kind " + scenario.kind};

@@ -13,8 +13,8 @@
 
 namespace squall::crash_sweep {
 
-// In a network namespace of its own: a service `target` with one member, a service `server` that
-// listens on loopback, and users outside.
+// In namespaces of its own: a service `target` with one member, a service `own-user` with a user of
+// its own, a service `server` that listens on loopback, users outside, and a stand-in for systemd.
 class Stage {
  public:
   static base::Result<Stage> make(const std::string& folder);
@@ -26,8 +26,11 @@ class Stage {
   void tear_down();
 
  private:
+  base::Status end_own_user();
+
   std::string folder_;
   model::SystemMap map_;
+  base::ChildProcess own_user_;
   base::UniqueFd listener_;
   base::Instant started_;
 };

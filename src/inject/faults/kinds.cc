@@ -5,14 +5,18 @@
 namespace squall::inject {
 
 // Each is defined in faults/<family>/<kind>.cc.
+extern const FaultKind kClockJump;
+extern const FaultKind kClockSkew;
 extern const FaultKind kProcessCrashLoop;
 extern const FaultKind kProcessKill;
 extern const FaultKind kProcessPause;
 extern const FaultKind kProcessRestart;
+extern const FaultKind kProcessUnitStop;
 extern const FaultKind kNetworkBandwidth;
 extern const FaultKind kNetworkBlackhole;
 extern const FaultKind kNetworkBurstLoss;
 extern const FaultKind kNetworkCorrupt;
+extern const FaultKind kNetworkDns;
 extern const FaultKind kNetworkDuplicate;
 extern const FaultKind kNetworkLatency;
 extern const FaultKind kNetworkLoss;
@@ -25,7 +29,10 @@ extern const FaultKind kResourceCpuLoad;
 extern const FaultKind kResourceCpuQuota;
 extern const FaultKind kResourceDescriptors;
 extern const FaultKind kResourceDiskFill;
+extern const FaultKind kResourceInodes;
+extern const FaultKind kResourceIoSaturation;
 extern const FaultKind kResourceIoThrottle;
+extern const FaultKind kResourceMemoryFill;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
 extern const FaultKind kResourcePort;
@@ -40,6 +47,7 @@ constexpr std::array kKinds{
     &kProcessCrashLoop,
     &kProcessPause,
     &kProcessRestart,
+    &kProcessUnitStop,
     &kNetworkLatency,
     &kNetworkBandwidth,
     &kNetworkLoss,
@@ -51,15 +59,21 @@ constexpr std::array kKinds{
     &kNetworkPartition,
     &kNetworkRefuse,
     &kNetworkReset,
+    &kNetworkDns,
     &kResourceCpuLoad,
     &kResourceCpuQuota,
     &kResourceMemoryLimit,
+    &kResourceMemoryFill,
     &kResourcePids,
     &kResourceDescriptors,
     &kResourceDiskFill,
+    &kResourceInodes,
     &kResourceIoThrottle,
+    &kResourceIoSaturation,
     &kResourcePort,
     &kResourceConnections,
+    &kClockSkew,
+    &kClockJump,
     &kCommand,
 };
 // clang-format on

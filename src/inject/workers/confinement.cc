@@ -1,6 +1,7 @@
 #include "inject/workers/confinement.h"
 
 #include <cap-ng.h>
+#include <fcntl.h>
 #include <seccomp.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -81,6 +82,13 @@ base::Status confine(const Confinement& needs) {
   for (const int call : {SCMP_SYS(mmap), SCMP_SYS(mprotect)}) {
     const int added =
         seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call, 1, &not_executable);
+    if (added != 0) failed = -added;
+  }
+  if (needs.unnamed_files) {
+    const scmp_arg_cmp unnamed{
+        .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = O_TMPFILE, .datum_b = O_TMPFILE};
+    const int added =
+        seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, SCMP_SYS(openat), 1, &unnamed);
     if (added != 0) failed = -added;
   }
   if (failed != 0) return cannot("make a system call filter", failed);

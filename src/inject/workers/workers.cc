@@ -16,13 +16,18 @@ namespace squall::inject {
 
 // Each is defined in workers/<name>/<name>.cc.
 extern const Worker kCpuLoad;
+extern const Worker kDiskLoad;
+extern const Worker kDnsAnswers;
+extern const Worker kInodes;
+extern const Worker kMemoryFill;
 extern const Worker kPacketScheduler;
 
 namespace {
 
 using base::Json;
 
-constexpr std::array kWorkers{&kCpuLoad, &kPacketScheduler};
+constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,
+                              &kInodes,  &kMemoryFill, &kPacketScheduler};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;

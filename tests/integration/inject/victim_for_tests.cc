@@ -23,6 +23,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <ctime>
 #include <string>
 #include <utility>
 #include <vector>
@@ -256,6 +257,8 @@ int main(int argc, char** argv) {
     if (word.starts_with("caches=")) cache(argv[i] + 7);
     if (word == "grows") grow_for_ever();
     if (word.starts_with("opens=")) report_for_ever(argv[i] + 6, open_some);
+    if (word.starts_with("clock="))
+      report_for_ever(argv[i] + 6, [] { return static_cast<int>(::time(nullptr)); });
     if (word.starts_with("starts=")) report_for_ever(argv[i] + 7, start_one);
     if (word.starts_with("writes=")) write_for_ever(argv[i] + 7);
   }

@@ -34,30 +34,39 @@ std::uint64_t queue_limit(const std::vector<PacketProfile>& profiles) {
       std::clamp(2 * kPacketsPerSecond * base::to_seconds(longest), kLeastPackets, kMostPackets));
 }
 
+ScheduledFault::QueueWorker packet_scheduler(const std::vector<PacketProfile>& profiles,
+                                             std::uint64_t seed) {
+  Json list = Json::array();
+  for (const PacketProfile& profile : profiles) list.push_back(to_json(profile));
+  return {.name = "packet_scheduler",
+          .what = "the packet scheduler",
+          .configuration = {{"profiles", list}, {"seed", seed}, {"limit", queue_limit(profiles)}}};
+}
+
 }  // namespace
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
                                std::string effect, FaultContext& context)
+    : ScheduledFault(std::move(what), std::move(rules), packet_scheduler(profiles, seed),
+                     std::move(effect), context) {}
+
+ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
+                               std::string effect, FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
-      profiles_(std::move(profiles)),
-      seed_(seed),
+      queue_worker_(std::move(worker)),
       effect_(std::move(effect)),
       context_(context),
       name_("squall_" + context.lease().text()),
-      worker_(context.programs(), "the packet scheduler", kSilenceLimit) {}
+      worker_(context.programs(), queue_worker_.what, kSilenceLimit) {}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {
     // Nothing to undo from a journal, but a replay must know which table to look for.
     if (auto noted = context_.note({{"table", name_}}); !noted.ok())
       return Step::failed(noted.error());
-    Json profiles = Json::array();
-    for (const PacketProfile& profile : profiles_) profiles.push_back(to_json(profile));
-    const Json configuration = {
-        {"profiles", profiles}, {"seed", seed_}, {"limit", queue_limit(profiles_)}};
-    worker_.start("packet_scheduler", configuration);
+    worker_.start(queue_worker_.name, queue_worker_.configuration);
   }
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::failed(*report.trouble);
@@ -68,7 +77,8 @@ Step ScheduledFault::arm() {
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
   const pid_t process = report.process ? report.process->pid : 0;
-  const bool quick = boolean_field(*report.json, "real_time");
+  const bool quick =
+      !report.json->contains("real_time") || boolean_field(*report.json, "real_time");
   return Step::done(
       fmt::format("table inet {} hands {} to process {}{}", name_, what_, process,
                   quick ? "" : "; without CAP_SYS_NICE it may be some ms late on a busy machine"),
@@ -94,7 +104,7 @@ Step ScheduledFault::effective() {
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::broken(*report.trouble);
   if (report.count(effect_.c_str()) == 0) return Step::wait_for({worker_.fd()}, kLook);
-  return proof(report, fmt::format("the first of {} are through the scheduler", what_));
+  return proof(report, fmt::format("the first of {} are through {}", what_, queue_worker_.what));
 }
 
 Step ScheduledFault::hold() {
@@ -113,7 +123,7 @@ Step ScheduledFault::proof(const WorkerReport& report, const std::string& text) 
                                 base::humanize(report.duration("late_p50_ns")),
                                 base::humanize(report.duration("late_p99_ns"))));
   }
-  for (const char* name : {"dropped", "duplicated", "corrupted", "overtaken"}) {
+  for (const char* name : {"answered", "dropped", "duplicated", "corrupted", "overtaken"}) {
     if (const auto count = report.count(name); count > 0)
       parts.push_back(fmt::format("{} {}", base::humanize_count(count), name));
   }
@@ -172,11 +182,12 @@ Step ScheduledFault::verify() {
   if (worker_runs && !overdue) return Step::wait_for({worker_.fd()}, kShortLook);
   if (worker_runs) {
     return Step::failed(base::Error{.code = base::ErrorCode::kRevertNotVerified,
-                                    .message = "the packet scheduler does not end",
+                                    .message = fmt::format("{} does not end", queue_worker_.what),
                                     .hint = "no packet reaches it any more; look what blocks it"});
   }
-  return Step::done(fmt::format("there is no table {} any more, and no packet scheduler", name_),
-                    Json{{"table", name_}, {"exists", false}}.dump());
+  return Step::done(
+      fmt::format("there is no table {} any more, and {} has ended", name_, queue_worker_.what),
+      Json{{"table", name_}, {"exists", false}}.dump());
 }
 
 void ScheduledFault::recall(const Json& found) {

@@ -4,6 +4,7 @@
 // table is the holder's, the queues are the worker's: if either process dies, packets pass.
 
 #include <memory>
+#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -71,6 +72,16 @@ class ScheduledFault final : public Fault {
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
                  FaultContext& context);
 
+  // By another worker that serves queues: it reports `first_queue`, and `drained` when told
+  // "drain".
+  struct QueueWorker {
+    std::string name;
+    std::string what;  // for texts: "the packet scheduler"
+    base::Json configuration;
+  };
+  ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
+                 std::string effect, FaultContext& context);
+
   Step arm() override;
   Step effective() override;
   Step hold() override;
@@ -84,8 +95,7 @@ class ScheduledFault final : public Fault {
 
   std::string what_;
   std::vector<PacketRule> rules_;
-  std::vector<PacketProfile> profiles_;
-  std::uint64_t seed_;
+  QueueWorker queue_worker_;
   std::string effect_;
   FaultContext& context_;
   std::string name_;

@@ -132,7 +132,8 @@ base::Status Revival::start(const Target& target) {
                                                .argv = argv,
                                                .directory = plan_.directory,
                                                .limit = {},
-                                               .user = {}});
+                                               .user = {},
+                                               .environment = plan_.environment});
   return {};
 }
 

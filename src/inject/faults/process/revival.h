@@ -2,6 +2,7 @@
 // Bringing back the members that a fault ended: by the map's `start`, or by waiting for whoever
 // supervises them. Shared by process.kill and process.restart.
 
+#include <map>
 #include <optional>
 #include <span>
 #include <string>
@@ -43,7 +44,8 @@ class Revival {
     std::string directory;       // where start argv run
     std::vector<Target> before;  // all members at bind
     Restore restore = Restore::kStart;
-    base::Duration limit{};  // how long a replacement may take
+    base::Duration limit{};                               // how long a replacement may take
+    std::map<std::string, std::string> environment = {};  // added for those that it starts
   };
   // kCorrupt when the details are not those of a process kind.
   static base::Result<Plan> plan_of(const model::FaultBinding& binding);

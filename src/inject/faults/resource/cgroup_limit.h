@@ -55,6 +55,8 @@ base::Result<GroupLimit> memory_limit_of(const ControllerGroup& group,
                                          const model::Parameters& parameters);
 base::Result<GroupLimit> pids_limit_of(const ControllerGroup& group,
                                        const model::Parameters& parameters);
+// What a memory group uses and cannot be had back from it: everything but the page cache of files.
+std::uint64_t pinned_bytes(const ControllerGroup& group);
 // `disk`: "254:0".
 base::Result<GroupLimit> io_throttle_of(const ControllerGroup& group, const std::string& disk,
                                         const model::Parameters& parameters);

@@ -13,15 +13,14 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <filesystem>
 
 #include "base/fd.h"
 #include "base/files.h"
 #include "base/units.h"
 #include "inject/fault.h"
+#include "inject/faults/resource/filesystem.h"
 #include "inject/faults/resource/parameters.h"
 #include "inject/json_fields.h"
-#include "inject/state_directory.h"
 
 namespace squall::inject {
 
@@ -312,59 +311,6 @@ void describe_disk_fill(const model::SystemMap&, const model::FaultSpecification
        .lifetime = LifetimeClass::kKernelHeld}};
 }
 
-// The nearest folder above that exists: a state folder may not have been made yet.
-std::string existing_part(std::string path) {
-  std::error_code error;
-  while (path.size() > 1 && !std::filesystem::exists(path, error))
-    path = std::filesystem::path(path).parent_path().string();
-  return path;
-}
-
-// Do the two lie on one filesystem, or share its space (an overlay and the disk below it, two
-// subvolumes)? Those have device numbers of their own, but the very same sizes.
-bool share_space(const std::string& one, const std::string& other) {
-  struct stat first {};
-  struct stat second {};
-  if (::stat(one.c_str(), &first) != 0 || ::stat(other.c_str(), &second) != 0) return true;
-  if (first.st_dev == second.st_dev) return true;
-  for (int attempt = 0; attempt < 3; ++attempt) {  // somebody may write between the two looks
-    struct statfs a {};
-    struct statfs b {};
-    if (::statfs(one.c_str(), &a) != 0 || ::statfs(other.c_str(), &b) != 0) return true;
-    // Two fresh tmpfs are alike, but never share.
-    if (a.f_type == TMPFS_MAGIC || b.f_type == TMPFS_MAGIC) return false;
-    if (a.f_blocks == b.f_blocks && a.f_bfree == b.f_bfree && a.f_files == b.f_files) return true;
-  }
-  return false;
-}
-
-base::Status check_not_our_own(const BindRequest& request, const std::string& path) {
-  const StateDirectory state{request.state_directory};
-  struct Own {
-    std::string folder;
-    std::string_view what;
-  };
-  for (const Own& own : {Own{state.leases(), "the journals by which faults are undone"},
-                         Own{state.durable_leases(), "the journals by which faults are undone"},
-                         Own{request.record_directory, "the record of the run"}}) {
-    if (own.folder.empty() || !share_space(path, existing_part(own.folder))) continue;
-    return base::Error{
-        .code = base::ErrorCode::kBlocked,
-        .message =
-            fmt::format("{} lies on the same filesystem as {} ({})", path, own.folder, own.what),
-        .hint =
-            "fill a filesystem that holds the service's data only; for a trial mount one of "
-            "its own: mount -t tmpfs -o size=64m none FOLDER"};
-  }
-  return {};
-}
-
-std::uint64_t free_memory() {
-  const auto text = base::read_pseudo_file("/proc/meminfo");
-  const std::size_t at = text.ok() ? text->find("MemAvailable:") : std::string::npos;
-  return at == std::string::npos ? 0 : std::strtoull(text->c_str() + at + 13, nullptr, 10) * 1024;
-}
-
 base::Result<std::uint64_t> left_free(const std::string& text, const Space& space) {
   const auto quantity = base::parse_quantity(text);
   const bool zero = quantity.ok() && quantity->value == 0;
@@ -382,12 +328,12 @@ base::Status check_amount(const std::string& path, const Space& space, std::uint
                           std::uint64_t wanted, bool reserve) {
   struct statfs info {};
   if (::statfs(path.c_str(), &info) != 0) return base::system_error("statfs " + path, errno);
-  if (info.f_type == TMPFS_MAGIC && wanted > free_memory() / 2) {
+  if (info.f_type == TMPFS_MAGIC && wanted > available_memory() / 2) {
     return base::Error{
         .code = base::ErrorCode::kBlocked,
         .message = fmt::format("{} lies in memory: to take {} would use up more than half of the "
                                "{} of free memory",
-                               path, size_text(wanted), size_text(free_memory())),
+                               path, size_text(wanted), size_text(available_memory())),
         .hint = "mount it with a smaller `size=`"};
   }
   if (wanted > 0 && wanted <= free) return {};

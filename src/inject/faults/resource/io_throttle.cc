@@ -12,6 +12,7 @@
 
 #include "base/text.h"
 #include "inject/faults/resource/cgroup_limit.h"
+#include "inject/faults/resource/filesystem.h"
 
 namespace squall::inject {
 
@@ -106,26 +107,6 @@ void describe_io_throttle(const model::SystemMap&, const model::FaultSpecificati
                              fault.parameters.text("path"), rates_text(fault.parameters)),
        .revert = "its former throttle is written back, if it still has ours",
        .lifetime = LifetimeClass::kJournaled}};
-}
-
-// "254:0" of the whole disk: partitions cannot be throttled.
-base::Result<std::string> disk_of(const std::string& path) {
-  struct stat info {};
-  if (::stat(path.c_str(), &info) != 0) return base::system_error("look at " + path, errno);
-  const dev_t device = S_ISBLK(info.st_mode) ? info.st_rdev : info.st_dev;
-  const std::string number = fmt::format("{}:{}", major(device), minor(device));
-  std::error_code error;
-  const auto folder = std::filesystem::canonical("/sys/dev/block/" + number, error);
-  if (error) {
-    return base::Error{
-        .code = base::ErrorCode::kUnsupported,
-        .message = fmt::format("{} lies on no disk that the kernel can throttle", path),
-        .hint =
-            "tmpfs has none; for overlay, btrfs and network filesystems name the disk itself: "
-            "path: /dev/..."};
-  }
-  if (!std::filesystem::exists(folder / "partition", error)) return number;
-  return read_limit((folder.parent_path() / "dev").string());
 }
 
 // The line of io.max with what the parameters say; the rest as it was.

@@ -76,7 +76,8 @@ std::uint64_t number(const std::string& file, const std::string& key = {}) {
   return read_number({.file = file, .key = key, .field = {}}).value_or(0);
 }
 
-// Used, and not to be had back: everything but the page cache of files.
+}  // namespace
+
 std::uint64_t pinned_bytes(const ControllerGroup& group) {
   const std::string stat = group.folder + "/memory.stat";
   const std::string total = group.v2 ? "" : "total_";
@@ -86,8 +87,6 @@ std::uint64_t pinned_bytes(const ControllerGroup& group) {
       number(stat, total + "inactive_file") + number(stat, total + "active_file");
   return used - std::min(used, cache);
 }
-
-}  // namespace
 
 base::Result<GroupLimit> memory_limit_of(const ControllerGroup& group,
                                          const model::Parameters& parameters) {

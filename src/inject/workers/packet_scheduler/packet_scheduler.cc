@@ -1,29 +1,25 @@
 // The packet scheduler: takes packets out of the kernel's queues, lets the model decide what
 // becomes of each, and gives the verdicts when they are due.
 
-#include <arpa/inet.h>
 #include <fmt/format.h>
 #include <linux/capability.h>
-#include <netinet/in.h>
 #include <poll.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstring>
 #include <optional>
 #include <queue>
 
-#include "inject/faults/network/nft_table.h"
 #include "inject/json_fields.h"
 #include "inject/workers/confinement.h"
+#include "inject/workers/packet_scheduler/copy_sender.h"
 #include "inject/workers/packet_scheduler/delay_histogram.h"
 #include "inject/workers/packet_scheduler/packet_fields.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
@@ -75,54 +71,6 @@ bool ask_for_quick_turns() {
   [[maybe_unused]] const long set = ::syscall(SYS_sched_setattr, 0, &attributes, 0);
   return false;
 }
-
-// Sends copies of packets as if they were our own, marked so that no rule of ours queues them
-// again. Through raw sockets, for what a packet socket puts on the loopback interface has no route
-// and is refused as a martian.
-class CopySender {
- public:
-  static base::Result<CopySender> open() {
-    CopySender sender;
-    const std::uint32_t mark = kCopyBit;
-    const int on = 1;
-    for (const int family : {AF_INET, AF_INET6}) {
-      base::UniqueFd& socket = family == AF_INET ? sender.four_ : sender.six_;
-      socket.reset(::socket(family, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, IPPROTO_RAW));
-      if (!socket && errno == EAFNOSUPPORT) continue;
-      if (!socket) return base::system_error("open a raw socket", errno);
-      const int level = family == AF_INET ? IPPROTO_IP : IPPROTO_IPV6;
-      const int option = family == AF_INET ? IP_HDRINCL : IPV6_HDRINCL;
-      if (::setsockopt(socket.get(), SOL_SOCKET, SO_MARK, &mark, sizeof mark) != 0 ||
-          ::setsockopt(socket.get(), level, option, &on, sizeof on) != 0)
-        return base::system_error("set up a raw socket", errno);
-    }
-    return sender;
-  }
-
-  bool send(std::span<const std::uint8_t> packet) const {
-    const int version = version_of(packet);
-    if (version == 4) {
-      sockaddr_in to{};
-      to.sin_family = AF_INET;
-      std::memcpy(&to.sin_addr, &packet[16], sizeof to.sin_addr);
-      return send(four_, packet, reinterpret_cast<const sockaddr*>(&to), sizeof to);
-    }
-    if (version != 6) return false;
-    sockaddr_in6 to{};
-    to.sin6_family = AF_INET6;
-    std::memcpy(&to.sin6_addr, &packet[24], sizeof to.sin6_addr);
-    return send(six_, packet, reinterpret_cast<const sockaddr*>(&to), sizeof to);
-  }
-
- private:
-  static bool send(const base::UniqueFd& socket, std::span<const std::uint8_t> packet,
-                   const sockaddr* to, socklen_t size) {
-    return socket.valid() && ::sendto(socket.get(), packet.data(), packet.size(), 0, to, size) ==
-                                 static_cast<ssize_t>(packet.size());
-  }
-  base::UniqueFd four_;
-  base::UniqueFd six_;
-};
 
 // What is to be done with one queue.
 struct QueueWork {
