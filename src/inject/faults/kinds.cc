@@ -29,6 +29,9 @@ extern const FaultKind kResourceIoThrottle;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
 extern const FaultKind kResourcePort;
+extern const FaultKind kDiskErrors;
+extern const FaultKind kDiskLatency;
+extern const FaultKind kSyscallFault;
 extern const FaultKind kCommand;
 
 namespace {
@@ -60,6 +63,9 @@ constexpr std::array kKinds{
     &kResourceIoThrottle,
     &kResourcePort,
     &kResourceConnections,
+    &kDiskLatency,
+    &kDiskErrors,
+    &kSyscallFault,
     &kCommand,
 };
 // clang-format on

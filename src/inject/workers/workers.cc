@@ -16,13 +16,16 @@ namespace squall::inject {
 
 // Each is defined in workers/<name>/<name>.cc.
 extern const Worker kCpuLoad;
+extern const Worker kFileGate;
+extern const Worker kFileReader;
 extern const Worker kPacketScheduler;
+extern const Worker kTracer;
 
 namespace {
 
 using base::Json;
 
-constexpr std::array kWorkers{&kCpuLoad, &kPacketScheduler};
+constexpr std::array kWorkers{&kCpuLoad, &kFileGate, &kFileReader, &kPacketScheduler, &kTracer};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;
