@@ -66,7 +66,8 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .effect =
         "The chosen calls return the error without being made, or start later; a thread that waits "
         "gets its signals afterwards. EVERY system call of the service becomes slower while the "
-        "fault lasts, by about 10 us, chosen or not: it is stopped twice at each. At the start a "
+        "fault lasts, by 10 to 20 us, chosen or not: the kernel stops it twice at each. At the "
+        "start a "
         "thread that sleeps in a call that the kernel does not restart (epoll_wait) gets EINTR "
         "once, as after SIGSTOP and SIGCONT. Reads and writes through io_uring or mapped memory "
         "are no system calls and are not hit.",

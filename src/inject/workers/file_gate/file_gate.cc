@@ -16,6 +16,7 @@
 #include <algorithm>
 #include <array>
 #include <queue>
+#include <unordered_map>
 
 #include "inject/json_fields.h"
 #include "inject/workers/confinement.h"
@@ -42,6 +43,7 @@ constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 50'000};
 constexpr std::size_t kMostHeld = 4096;
 constexpr std::size_t kRoom = 256;  // descriptors for what one read brings, and our own
 constexpr std::size_t kLeastHeld = 64;
+constexpr std::size_t kMostSeen = 8192;
 // An access waits in its system call only some microseconds after it was told.
 constexpr int kLooks = 200;
 
@@ -134,6 +136,11 @@ class FileGate {
  private:
   static constexpr std::uint64_t kOnChildren = 0x0800'0000;  // FAN_EVENT_ON_CHILD
 
+  struct Seen {
+    std::uint64_t start_time = 0;
+    bool target = false;
+  };
+
   struct Held {
     Instant due;
     std::uint64_t number = 0;
@@ -194,12 +201,26 @@ class FileGate {
     held_.push({.due = now + fate.delay, .number = ++last_number_, .came = now, .access = access});
   }
 
-  bool is_meant(const HeldAccess& access) const {
-    if (access.thread <= 0) return false;
-    const auto facts = view_.thread(access.thread);
-    if (!facts || !view_.descends(facts->process, configuration_.processes)) return false;
+  bool is_meant(const HeldAccess& access) {
+    if (access.thread <= 0 || !is_target(access.thread)) return false;
     const bool ambiguous = (access.events & kAnyAccessEvent) != 0 && !configuration_.reads;
     return !ambiguous || writes(access.thread);
+  }
+
+  // Known for each thread from its first access on, also when its parents end meanwhile. Others
+  // wait for us, too: one look into /proc must do for them.
+  bool is_target(pid_t thread) {
+    const auto now = view_.ancestry(thread);
+    if (!now) return false;
+    if (const auto found = seen_.find(thread);
+        found != seen_.end() && found->second.start_time == now->identity.start_time)
+      return found->second.target;
+    const auto facts = view_.thread(thread);
+    if (!facts) return false;
+    const bool target = view_.descends(facts->process, configuration_.processes);
+    if (seen_.size() >= kMostSeen) seen_.clear();
+    seen_[thread] = {.start_time = now->identity.start_time, .target = target};
+    return target;
   }
 
   bool writes(pid_t thread) const {
@@ -252,6 +273,7 @@ class FileGate {
   Instant last_nap_ = base::BootClock::now();
   std::size_t most_held_ = kLeastHeld;
   std::priority_queue<Held, std::vector<Held>, std::greater<>> held_;
+  std::unordered_map<pid_t, Seen> seen_;
   std::uint64_t last_number_ = 0;
   std::uint64_t reports_ = 0;
   std::uint64_t marks_ = 0;
