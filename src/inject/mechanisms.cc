@@ -11,6 +11,7 @@
 #include "inject/faults/network/scheduled_fault.h"
 #include "inject/faults/network/table_fault.h"
 #include "inject/faults/process/targets.h"
+#include "inject/faults/syscall/interception_fault.h"
 #include "inject/json_fields.h"
 #include "inject/lease.h"
 
@@ -57,6 +58,23 @@ class MechanismTrial {
     return report("sock_diag destroy", *find_kind("network.reset"), binding);
   }
 
+  MechanismReport file_gate() {
+    FileGateConfiguration gate;
+    gate.interception.delay = std::chrono::milliseconds(1);
+    gate.processes = {programs_.process()};
+    gate.path = "/";
+    gate.opens = true;
+    return interception(kGateMechanism, "file_gate", to_json(gate));
+  }
+
+  MechanismReport tracer() {
+    TracerConfiguration tracer;
+    tracer.interception.delay = std::chrono::milliseconds(1);
+    tracer.processes = {programs_.process()};
+    tracer.calls = {0};
+    return interception(kTracerMechanism, "tracer", to_json(tracer));
+  }
+
   MechanismReport packet_scheduler() {
     PacketRule rule;
     rule.chain = PacketRule::Chain::kArriving;
@@ -78,6 +96,15 @@ class MechanismTrial {
   }
 
  private:
+  MechanismReport interception(std::string_view mechanism, const char* worker,
+                               const Json& configuration) {
+    model::FaultBinding binding;
+    binding.mechanism = mechanism;
+    binding.lifetime = LifetimeClass::kKernelHeld;
+    binding.details = model::Parameters{Json{{worker, configuration}}};
+    return report(std::string(mechanism), *find_kind("disk.latency"), binding);
+  }
+
   MechanismReport report(std::string name, const FaultKind& kind,
                          const model::FaultBinding& binding) {
     LeaseRecord record;
@@ -120,6 +147,8 @@ std::vector<MechanismReport> probe_mechanisms() {
       trial.table(),
       trial.reset(),
       trial.packet_scheduler(),
+      trial.file_gate(),
+      trial.tracer(),
   };
 }
 

@@ -1,6 +1,7 @@
 #include "host_snapshot.h"
 
 #include <fmt/format.h>
+#include <sys/stat.h>
 
 #include <algorithm>
 #include <filesystem>
@@ -26,6 +27,32 @@ std::string text_of(const std::string& path) {
   return text.ok() ? *text : std::string();
 }
 
+// "TracerPid:\t0" when nobody traces it.
+std::string tracer_of(pid_t pid) {
+  const auto status = base::read_pseudo_file(fmt::format("/proc/{}/status", pid));
+  const std::size_t at = status.ok() ? status->find("TracerPid:") : std::string::npos;
+  return at == std::string::npos ? "" : status->substr(at, status->find('\n', at) - at);
+}
+
+// Workers that still watch what lies in the folder: there is a mark on its inode.
+std::string watchers_of(const std::string& folder) {
+  struct stat info {};
+  if (::stat((folder + "/data").c_str(), &info) != 0) return "";
+  const std::string mark = fmt::format("fanotify ino:{:x} ", info.st_ino);
+  const auto table = inject::read_process_table();
+  std::string text;
+  for (const auto& entry : table.ok() ? *table : std::vector<inject::ProcessEntry>{}) {
+    if (!entry.name.starts_with("squall-")) continue;
+    std::error_code ignored;
+    for (const auto& item : std::filesystem::directory_iterator(
+             fmt::format("/proc/{}/fdinfo", entry.identity.pid), ignored)) {
+      const auto found = base::read_pseudo_file(item.path());
+      if (found.ok() && found->find(mark) != std::string::npos) text += entry.name + "\n";
+    }
+  }
+  return text;
+}
+
 // A target that was killed and brought back is another process: its number does not count.
 std::string members_of(const model::Service& service) {
   const auto members = host::find_members(host::real_host(), service);
@@ -35,7 +62,7 @@ std::string members_of(const model::Service& service) {
     const pid_t pid = member.process.identity.pid;
     // Asleep and running are one: what matters is stopped, traced or gone.
     const char state = inject::process_state(member.process.identity).value_or('X');
-    lines.push_back(fmt::format("state {}\n{}{}{}", state == 'R' ? 'S' : state,
+    lines.push_back(fmt::format("state {}\n{}\n{}{}{}", state == 'R' ? 'S' : state, tracer_of(pid),
                                 text_of(fmt::format("/proc/{}/limits", pid)),
                                 text_of(fmt::format("/proc/{}/cgroup", pid)),
                                 text_of(fmt::format("/proc/{}/oom_score_adj", pid))));
@@ -75,6 +102,7 @@ Snapshot take_snapshot(const model::Service& service, const std::string& folder)
       {"unit", text_of("/run/fake-units/sweep.service")},
       {"clock files", files_in("/run/squall-clock")},
       {"target", members_of(service)},
+      {"watched files", watchers_of(folder)},
   };
 }
 

@@ -74,6 +74,7 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   SQUALL_TRY(base::make_directories(disk));
   if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
     return base::system_error("mount a filesystem", errno);
+  SQUALL_TRY(base::make_directories(base::join_path(folder, "data")));
   std::uint16_t port = 0;
   SQUALL_ASSIGN(stage.listener_, listen_on_loopback(port));
   model::Service target;
@@ -174,6 +175,18 @@ const std::vector<Scenario>& scenarios() {
        R"({"service": "target", "count": 1, "random": true, "limit": 64})"},
       {"resource.port", "resource.port",
        R"({"port": 47113, "address": "127.0.0.1", "protocol": "tcp"})"},
+      {"disk.latency", "disk.latency",
+       R"({"service": "target", "count": 1, "random": true, "path": "data", "tree": true,
+           "delay": 10000000, "jitter": 0, "opens": true, "reads": true, "writes": true,
+           "syncs": true, "share": 1.0, "open_files": "trace"})"},
+      {"disk.errors", "disk.errors",
+       R"({"service": "target", "count": 1, "random": true, "path": "data", "tree": true,
+           "error": "EIO", "opens": true, "reads": false, "writes": false, "syncs": false,
+           "share": 1.0, "open_files": "none"})"},
+      // The only call that the target makes.
+      {"syscall.fault", "syscall.fault",
+       R"({"service": "target", "count": 1, "random": true, "calls": ["pause"],
+           "delay": 20000000, "jitter": 0, "done": false, "share": 1.0, "children": true})"},
       {"command", "command",
        R"({"argv": ["/usr/bin/touch", "made-by-a-fault"],
            "revert_argv": ["/bin/rm", "-f", "made-by-a-fault"],
@@ -190,6 +203,9 @@ base::Result<model::FaultBinding> bind(const Stage& stage, const Scenario& scena
   const inject::FaultKind* kind = inject::find_kind(scenario.kind);
   if (kind == nullptr)
     return base::Error{.code = base::ErrorCode::kNotFound, .message = "no kind " + scenario.kind};
+  // Relative to the stage's folder, as in a system map.
+  if (parameters.contains("path"))
+    parameters["path"] = base::join_path(stage.folder(), parameters["path"].get<std::string>());
   model::FaultSpecification fault;
   fault.name = "sweep";
   fault.kind = kind->descriptor;

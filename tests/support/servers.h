@@ -229,7 +229,9 @@ class RedisServer {
 // A cluster of its own, as user postgres when we are root.
 class PostgresServer {
  public:
-  PostgresServer() : port_(free_port()) {
+  // `options`: more words for its command line; by default it does not wait for disks.
+  explicit PostgresServer(std::vector<std::string> options = {})
+      : port_(free_port()), options_(std::move(options)) {
     const std::string& path = directory_.path();
     if (geteuid() == 0) {
       const passwd* account = getpwnam("postgres");
@@ -247,11 +249,21 @@ class PostgresServer {
   ~PostgresServer() { process_.stop(SIGQUIT); }
   void start() {
     const std::string& path = directory_.path();
-    process_ =
-        ServerProcess({program("postgres"), "-D", path + "/data", "-p", std::to_string(port_), "-c",
-                       "listen_addresses=127.0.0.1", "-c", "unix_socket_directories=", "-c",
-                       "fsync=off", "-c", "shared_buffers=16MB"},
-                      path + "/postgres.log", "postgres");
+    std::vector<std::string> argv = {program("postgres"),
+                                     "-D",
+                                     path + "/data",
+                                     "-p",
+                                     std::to_string(port_),
+                                     "-c",
+                                     "listen_addresses=127.0.0.1",
+                                     "-c",
+                                     "unix_socket_directories=",
+                                     "-c",
+                                     "fsync=off",
+                                     "-c",
+                                     "shared_buffers=16MB"};
+    argv.insert(argv.end(), options_.begin(), options_.end());
+    process_ = ServerProcess(argv, path + "/postgres.log", "postgres");
     // It listens before it lets anybody in.
     const std::vector<std::string> ask = {program("pg_isready"), "-q", "-h",
                                           "127.0.0.1",           "-p", std::to_string(port_)};
@@ -262,6 +274,7 @@ class PostgresServer {
   void stop() { process_.stop(SIGINT); }
   ServerProcess& process() { return process_; }
   std::uint16_t port() const { return port_; }
+  std::string directory() const { return directory_.path() + "/data"; }
   std::string dsn() const {
     return "host=127.0.0.1 port=" + std::to_string(port_) + " dbname=postgres user=postgres";
   }
@@ -276,6 +289,7 @@ class PostgresServer {
   }
   TemporaryDirectory directory_;
   std::uint16_t port_;
+  std::vector<std::string> options_;
   ServerProcess process_;
 };
 

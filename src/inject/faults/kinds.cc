@@ -36,6 +36,9 @@ extern const FaultKind kResourceMemoryFill;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
 extern const FaultKind kResourcePort;
+extern const FaultKind kDiskErrors;
+extern const FaultKind kDiskLatency;
+extern const FaultKind kSyscallFault;
 extern const FaultKind kCommand;
 
 namespace {
@@ -74,6 +77,9 @@ constexpr std::array kKinds{
     &kResourceConnections,
     &kClockSkew,
     &kClockJump,
+    &kDiskLatency,
+    &kDiskErrors,
+    &kSyscallFault,
     &kCommand,
 };
 // clang-format on

@@ -76,6 +76,12 @@ base::Status confine(const Confinement& needs) {
   };
   for (const int call : kCommonCalls) allow(call);
   for (const int call : needs.system_calls) allow(call);
+  for (const RestrictedCall& call : needs.restricted) {
+    const scmp_arg_cmp only{
+        .arg = call.argument, .op = SCMP_CMP_EQ, .datum_a = call.value, .datum_b = 0};
+    const int added = seccomp_rule_add_array(filter.get(), SCMP_ACT_ALLOW, call.number, 1, &only);
+    if (added != 0) failed = -added;
+  }
   // Memory, but none that could be executed: argument 2 of both is the protection.
   const scmp_arg_cmp not_executable{
       .arg = 2, .op = SCMP_CMP_MASKED_EQ, .datum_a = PROT_EXEC, .datum_b = 0};

@@ -18,16 +18,19 @@ namespace squall::inject {
 extern const Worker kCpuLoad;
 extern const Worker kDiskLoad;
 extern const Worker kDnsAnswers;
+extern const Worker kFileGate;
+extern const Worker kFileReader;
 extern const Worker kInodes;
 extern const Worker kMemoryFill;
 extern const Worker kPacketScheduler;
+extern const Worker kTracer;
 
 namespace {
 
 using base::Json;
 
-constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,
-                              &kInodes,  &kMemoryFill, &kPacketScheduler};
+constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,      &kFileGate, &kFileReader,
+                              &kInodes,  &kMemoryFill, &kPacketScheduler, &kTracer};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;

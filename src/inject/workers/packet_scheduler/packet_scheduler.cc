@@ -4,11 +4,7 @@
 #include <fmt/format.h>
 #include <linux/capability.h>
 #include <poll.h>
-#include <sched.h>
 #include <seccomp.h>
-#include <sys/prctl.h>
-#include <sys/resource.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -24,6 +20,7 @@
 #include "inject/workers/packet_scheduler/packet_fields.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/packet_scheduler/packet_queue.h"
+#include "inject/workers/quick_turns.h"
 #include "inject/workers/workers.h"
 
 namespace squall::inject {
@@ -39,38 +36,9 @@ constexpr std::array<int, 1> kSystemCalls{SCMP_SYS(recvmmsg)};
 constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr std::uint32_t kMostQueues = 4;
 constexpr std::uint32_t kMostPackets = 131'072;
+// Then we sleep for a moment, so that others get a turn even under a flood.
 constexpr Duration kLongestTurn = std::chrono::milliseconds(20);
 constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 1'000'000};
-constexpr rlim_t kRunaway = 500'000;  // microseconds without a sleep
-
-// sched_setattr(2), whose struct the C library does not have and the kernel's header has twice.
-struct SchedulingAttributes {
-  std::uint32_t size = sizeof(SchedulingAttributes);
-  std::uint32_t policy = SCHED_OTHER;
-  std::uint64_t flags = 0;
-  std::int32_t nice = 0;
-  std::uint32_t priority = 0;
-  std::uint64_t runtime = 0;
-  std::uint64_t deadline = 0;
-  std::uint64_t period = 0;
-};
-
-// A packet is late by what we wait for a processor: on a busy machine 10 ms and more at any
-// ordinary priority, well under 1 ms at the lowest real-time one (measured). Three things keep that
-// harmless: we sleep after kLongestTurn at the latest, the kernel kills us when we do not
-// (kRunaway), and it leaves 5 % of every processor to the others.
-bool ask_for_quick_turns() {
-  ::prctl(PR_SET_TIMERSLACK, 1);
-  const rlimit runaway{.rlim_cur = kRunaway, .rlim_max = kRunaway};
-  SchedulingAttributes attributes{.policy = SCHED_FIFO, .priority = 1};
-  if (::setrlimit(RLIMIT_RTTIME, &runaway) == 0 &&
-      ::syscall(SYS_sched_setattr, 0, &attributes, 0) == 0)
-    return true;
-  // Not everywhere allowed. The shortest slices (Linux 6.12) then help most.
-  attributes = {.policy = SCHED_OTHER, .nice = -20, .runtime = 100'000};
-  [[maybe_unused]] const long set = ::syscall(SYS_sched_setattr, 0, &attributes, 0);
-  return false;
-}
 
 // What is to be done with one queue.
 struct QueueWork {

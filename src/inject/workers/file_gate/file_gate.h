@@ -1,0 +1,35 @@
+#pragma once
+// What the file gate is told: at which files it stands, whose accesses it holds, and which.
+
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+#include "inject/workers/interception/interception.h"
+
+namespace squall::inject {
+
+struct FileGateConfiguration {
+  Interception interception;
+  std::uint64_t seed = 0;
+  base::Duration lifetime{};                     // then it ends by itself
+  std::vector<base::ProcessIdentity> processes;  // with all that descends from them
+  std::string path;                              // a file, or a folder with what is in it
+  bool tree = true;                              // and in the folders in it
+  bool opens = false;
+  bool reads = false;
+  bool writes = false;
+};
+
+base::Json to_json(const FileGateConfiguration& configuration);
+base::Result<FileGateConfiguration> file_gate_configuration_from_json(const base::Json& json);
+
+// The folders at which marks are set for `path`: itself and, for a tree, all in it on the same
+// filesystem. For a file: itself. kUnsupported when there are too many.
+base::Result<std::vector<std::string>> marked_paths(const std::string& path, bool tree);
+
+// Whether the kernel can hold these accesses to `path` and let them fail with `error` (0: they are
+// only delayed). Tried at a mark that meets nobody.
+base::Status check_gate(const FileGateConfiguration& configuration);
+
+}  // namespace squall::inject

@@ -1,0 +1,41 @@
+#pragma once
+// What becomes of a call of the target that a worker stands in the way of: which ones are hit, how
+// long they wait, with which error they fail. The same seed and the same calls give the same fates.
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/random.h"
+#include "base/result.h"
+
+namespace squall::inject {
+
+struct Interception {
+  double share = 1;         // of the calls; the others go through at once
+  base::Duration delay{};   // before the call is made
+  base::Duration jitter{};  // up to this much more or less, all alike likely
+  int error = 0;            // an errno, or 0: the call is made
+};
+
+// kCorrupt when a value is missing, outside its range, or when there is neither delay nor error.
+base::Result<Interception> interception_from_json(const base::Json& json);
+base::Json to_json(const Interception& interception);
+
+class InterceptionModel {
+ public:
+  InterceptionModel(const Interception& interception, std::uint64_t seed)
+      : interception_(interception), random_(seed) {}
+
+  struct Fate {
+    bool hit = false;
+    base::Duration delay{};
+    int error = 0;
+  };
+  Fate decide();
+  const Interception& interception() const { return interception_; }
+
+ private:
+  Interception interception_;
+  base::Random random_;
+};
+
+}  // namespace squall::inject
