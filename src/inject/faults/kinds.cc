@@ -29,6 +29,10 @@ extern const FaultKind kResourceIoThrottle;
 extern const FaultKind kResourceMemoryLimit;
 extern const FaultKind kResourcePids;
 extern const FaultKind kResourcePort;
+extern const FaultKind kContainerKill;
+extern const FaultKind kContainerPause;
+extern const FaultKind kContainerRestart;
+extern const FaultKind kContainerStop;
 extern const FaultKind kCommand;
 
 namespace {
@@ -60,6 +64,10 @@ constexpr std::array kKinds{
     &kResourceIoThrottle,
     &kResourcePort,
     &kResourceConnections,
+    &kContainerKill,
+    &kContainerPause,
+    &kContainerStop,
+    &kContainerRestart,
     &kCommand,
 };
 // clang-format on
