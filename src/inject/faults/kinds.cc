@@ -33,6 +33,8 @@ extern const FaultKind kContainerKill;
 extern const FaultKind kContainerPause;
 extern const FaultKind kContainerRestart;
 extern const FaultKind kContainerStop;
+extern const FaultKind kPostgresFailover;
+extern const FaultKind kRedisFailover;
 extern const FaultKind kCommand;
 
 namespace {
@@ -68,6 +70,8 @@ constexpr std::array kKinds{
     &kContainerPause,
     &kContainerStop,
     &kContainerRestart,
+    &kPostgresFailover,
+    &kRedisFailover,
     &kCommand,
 };
 // clang-format on
