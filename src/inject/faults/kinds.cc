@@ -35,6 +35,8 @@ extern const FaultKind kContainerRestart;
 extern const FaultKind kContainerStop;
 extern const FaultKind kPostgresFailover;
 extern const FaultKind kRedisFailover;
+extern const FaultKind kHostPowerOff;
+extern const FaultKind kHostReboot;
 extern const FaultKind kCommand;
 
 namespace {
@@ -72,6 +74,8 @@ constexpr std::array kKinds{
     &kContainerRestart,
     &kPostgresFailover,
     &kRedisFailover,
+    &kHostReboot,
+    &kHostPowerOff,
     &kCommand,
 };
 // clang-format on
