@@ -2,11 +2,7 @@
 
 #include <fmt/format.h>
 #include <poll.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
 
-#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -16,6 +12,7 @@
 #include "base/clock.h"
 #include "base/files.h"
 #include "base/json.h"
+#include "host/unix_http.h"
 
 namespace squall::host {
 
@@ -23,19 +20,6 @@ namespace {
 
 constexpr base::Duration kAnswerLimit = std::chrono::seconds(2);
 constexpr std::size_t kAnswerSizeLimit = 16u << 20;
-
-base::Result<base::UniqueFd> connect_to(const std::string& path) {
-  sockaddr_un address{};
-  address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path)
-    return base::Error{.message = fmt::format("{} is too long for a socket", path)};
-  std::memcpy(address.sun_path, path.data(), path.size());
-  base::UniqueFd fd{::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
-  if (!fd.valid()) return base::system_error("create a socket", errno);
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-    return base::system_error(fmt::format("connect to {}", path), errno);
-  return fd;
-}
 
 base::Status wait_for_input(int fd, base::Instant deadline, const std::string& path) {
   const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - base::BootClock::now());
@@ -47,36 +31,23 @@ base::Status wait_for_input(int fd, base::Instant deadline, const std::string& p
                      .hint = "check that it is running"};
 }
 
-// HTTP/1.0, so that the answer comes in one piece and ends with the connection.
-base::Result<std::string> ask(const base::UniqueFd& fd, const std::string& path) {
-  constexpr std::string_view kRequest = "GET /containers/json HTTP/1.0\r\nHost: localhost\r\n\r\n";
-  if (::send(fd.get(), kRequest.data(), kRequest.size(), MSG_NOSIGNAL) !=
-      static_cast<ssize_t>(kRequest.size()))
-    return base::system_error(fmt::format("write to {}", path), errno);
+// All of them: Podman counts a paused container among those that do not run.
+base::Result<std::string> ask(const std::string& path) {
+  UnixHttpExchange exchange{{.socket = path,
+                             .method = "GET",
+                             .target = "/containers/json?all=true",
+                             .answer_limit = kAnswerSizeLimit}};
   const base::Instant deadline = base::BootClock::now() + kAnswerLimit;
-  std::string answer;
-  std::array<char, 16384> buffer;
   while (true) {
-    const ssize_t got = ::recv(fd.get(), buffer.data(), buffer.size(), 0);
-    if (got == 0) break;
-    if (got > 0) {
-      answer.append(buffer.data(), static_cast<std::size_t>(got));
-      if (answer.size() > kAnswerSizeLimit)
-        return base::Error{.message = fmt::format("the answer of {} is too long", path)};
-    } else if (errno == EAGAIN || errno == EINTR) {
-      SQUALL_TRY(wait_for_input(fd.get(), deadline, path));
-    } else {
-      return base::system_error(fmt::format("read from {}", path), errno);
-    }
+    auto answer = exchange.advance();
+    if (!answer.ok() && answer.error().code == base::ErrorCode::kCorrupt) break;
+    if (!answer.ok()) return std::move(answer).error();
+    if (*answer && (*answer)->status == 200) return std::move((*answer)->body);
+    if (*answer) break;
+    SQUALL_TRY(wait_for_input(exchange.fd(), deadline, path));
   }
-  const auto body = answer.find("\r\n\r\n");
-  const std::string_view first = std::string_view(answer).substr(0, answer.find("\r\n"));
-  if (!first.starts_with("HTTP/1.") || first.find(" 200") == std::string_view::npos ||
-      body == std::string::npos) {
-    return base::Error{.code = base::ErrorCode::kUnavailable,
-                       .message = fmt::format("{} is no container engine that we know", path)};
-  }
-  return answer.substr(body + 4);
+  return base::Error{.code = base::ErrorCode::kUnsupported,
+                     .message = fmt::format("{} is no container engine that we know", path)};
 }
 
 std::string text_in(const base::Json& object, const char* key) {
@@ -107,7 +78,9 @@ base::Result<std::vector<Container>> parse_containers(std::string_view json) {
   std::vector<Container> containers;
   for (const base::Json& entry : document) {
     if (!entry.is_object()) continue;
-    Container container{.id = text_in(entry, "Id"), .image = text_in(entry, "Image")};
+    Container container;
+    container.id = text_in(entry, "Id");
+    container.image = text_in(entry, "Image");
     if (const auto names = entry.find("Names");
         names != entry.end() && names->is_array() && !names->empty() && (*names)[0].is_string()) {
       container.name = (*names)[0].get<std::string>();
@@ -118,26 +91,43 @@ base::Result<std::vector<Container>> parse_containers(std::string_view json) {
         if (value.is_string()) container.labels[key] = value.get<std::string>();
       }
     }
-    if (!container.id.empty()) containers.push_back(std::move(container));
+    const std::string state = text_in(entry, "State");
+    const bool runs = state.empty() || state == "running" || state == "paused";
+    if (runs && !container.id.empty()) containers.push_back(std::move(container));
   }
   return containers;
+}
+
+bool selects(const model::ContainerSelector& selector, const Container& container) {
+  if (!selector.name.empty() && container.name != selector.name) return false;
+  if (!selector.image.empty() && container.image != selector.image &&
+      container.image.substr(0, container.image.rfind(':')) != selector.image)
+    return false;
+  if (selector.label.empty()) return true;
+  const auto equals = selector.label.find('=');
+  const auto label = container.labels.find(selector.label.substr(0, equals));
+  if (label == container.labels.end()) return false;
+  return equals == std::string::npos || label->second == selector.label.substr(equals + 1);
 }
 
 base::Result<std::vector<Container>> read_containers(const std::vector<std::string>& sockets) {
   std::map<std::string, Container> by_id;  // two sockets may lead to the same engine
   std::optional<base::Error> refusal;
   for (const std::string& path : sockets) {
-    auto fd = connect_to(path);
-    if (!fd.ok()) {
+    auto answer = ask(path);
+    if (!answer.ok()) {
       // No socket, or one left behind by an engine that does not run.
-      const base::ErrorCode code = fd.error().code;
+      const base::ErrorCode code = answer.error().code;
       if (code == base::ErrorCode::kNotFound || code == base::ErrorCode::kUnavailable) continue;
-      if (!refusal) refusal = std::move(fd).error();
+      if (code != base::ErrorCode::kPermission) return std::move(answer).error();
+      if (!refusal) refusal = std::move(answer).error();
       continue;
     }
-    SQUALL_ASSIGN(const std::string answer, ask(*fd, path));
-    SQUALL_ASSIGN(std::vector<Container> found, parse_containers(answer));
-    for (Container& container : found) by_id[container.id] = std::move(container);
+    SQUALL_ASSIGN(std::vector<Container> found, parse_containers(*answer));
+    for (Container& container : found) {
+      container.engine = path;
+      by_id[container.id] = std::move(container);
+    }
   }
   if (by_id.empty() && refusal) {
     if (refusal->code == base::ErrorCode::kPermission)

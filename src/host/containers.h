@@ -17,7 +17,10 @@ std::vector<std::string> default_engine_sockets();
 // answers: what is asked for may be there.
 base::Result<std::vector<Container>> read_containers(const std::vector<std::string>& sockets);
 
-// The answer of GET /containers/json.
+// The answer of GET /containers/json: of what it lists, the containers that run or are paused.
 base::Result<std::vector<Container>> parse_containers(std::string_view json);
+
+// Does it fit all that the selector says? An image fits with or without its tag.
+bool selects(const model::ContainerSelector& selector, const Container& container);
 
 }  // namespace squall::host

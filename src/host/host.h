@@ -57,12 +57,13 @@ struct Socket {
   std::vector<pid_t> owners;    // processes that hold a descriptor of it
 };
 
-// A running container, as its engine (Docker, Podman) describes it.
+// A container that runs or is paused, as its engine (Docker, Podman) describes it.
 struct Container {
   std::string id;  // 64 hex digits, as in Process::container
   std::string name;
   std::string image;
   std::map<std::string, std::string> labels;
+  std::string engine;  // path of the UNIX socket on which its engine listens
 };
 
 // Thread-safe: every call reads anew and keeps nothing.

@@ -8,6 +8,7 @@
 #include <charconv>
 
 #include "base/text.h"
+#include "host/containers.h"
 #include "host/host.h"
 #include "host/snapshot.h"
 
@@ -136,11 +137,12 @@ class Finder {
   Result<ProcessList> by_member(const model::MemberSelector& selector) const {
     const model::ProcessSelector& process =
         selector.process.empty() ? service_.process : selector.process;
+    if (!selector.container.empty()) return by_container(selector.container);
     if (process.empty() && selector.listens) return by_listener(*selector.listens);
     if (process.empty()) {
       return Error{.code = ErrorCode::kBadFile,
                    .message = fmt::format("member `{}` of service `{}` says neither `listens` nor "
-                                          "`process`",
+                                          "`process` nor `container`",
                                           selector.name, service_.name),
                    .hint = "say how to find it in the system map"};
     }
@@ -192,7 +194,7 @@ class Finder {
     SQUALL_ASSIGN(const std::vector<Container> containers, host_.containers());
     ProcessList found;
     for (const Container& container : containers) {
-      if (!selected(container, selector)) continue;
+      if (!selects(selector, container)) continue;
       ProcessList inside;
       for (const Process& process : snapshot_.processes()) {
         if (process.container == container.id && process.state != 'Z') inside.push_back(&process);
@@ -207,18 +209,6 @@ class Finder {
       if (first != inside.end()) found.push_back(*first);
     }
     return found;
-  }
-
-  static bool selected(const Container& container, const model::ContainerSelector& selector) {
-    if (!selector.name.empty() && container.name != selector.name) return false;
-    if (!selector.image.empty() && container.image != selector.image &&
-        container.image.substr(0, container.image.rfind(':')) != selector.image)
-      return false;
-    if (selector.label.empty()) return true;
-    const auto equals = selector.label.find('=');
-    const auto label = container.labels.find(selector.label.substr(0, equals));
-    if (label == container.labels.end()) return false;
-    return equals == std::string::npos || label->second == selector.label.substr(equals + 1);
   }
 
   Result<ProcessList> by_listener(const model::ListenAddress& listens) const {

@@ -1,4 +1,5 @@
 #include "inject/faults/kinds.h"
+#include "inject/faults/network/place.h"
 
 namespace squall::inject {
 
@@ -29,7 +30,9 @@ model::PlannedFault describe(const model::SystemMap& map, const model::FaultSpec
 }
 
 base::Result<model::FaultBinding> bind(const BindRequest& request) {
-  auto binding = kind_of(request.fault).bind(request);
+  const FaultKind& kind = kind_of(request.fault);
+  const bool network = kind.descriptor->name.starts_with("network.");
+  auto binding = network ? bind_in_place(kind, request) : kind.bind(request);
   if (binding.ok()) return binding;
   return std::move(binding).error().within("binding " + request.fault.name);
 }

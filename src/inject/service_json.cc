@@ -36,6 +36,16 @@ model::ProcessSelector selector_from_json(const Json& json) {
           .cgroup = text_field(json, "cgroup")};
 }
 
+Json container_to_json(const model::ContainerSelector& selector) {
+  return {{"name", selector.name}, {"label", selector.label}, {"image", selector.image}};
+}
+
+model::ContainerSelector container_from_json(const Json& json) {
+  return {.name = text_field(json, "name"),
+          .label = text_field(json, "label"),
+          .image = text_field(json, "image")};
+}
+
 }  // namespace
 
 Json to_json(const model::Service& service) {
@@ -45,15 +55,13 @@ Json to_json(const model::Service& service) {
                        {"role", member.role},
                        {"listens", listens_to_json(member.listens)},
                        {"process", selector_to_json(member.process)},
+                       {"container", container_to_json(member.container)},
                        {"start", member.start}});
   }
   return {{"name", service.name},
           {"kind", service.kind},
           {"process", selector_to_json(service.process)},
-          {"container",
-           {{"name", service.container.name},
-            {"label", service.container.label},
-            {"image", service.container.image}}},
+          {"container", container_to_json(service.container)},
           {"listens", listens_to_json(service.listens)},
           {"start", service.start},
           {"expected_members", service.expected_members},
@@ -69,10 +77,7 @@ base::Result<model::Service> service_from_json(const Json& json) {
   }
   service.kind = text_field(json, "kind");
   service.process = selector_from_json(field(json, "process"));
-  const Json& container = field(json, "container");
-  service.container = {.name = text_field(container, "name"),
-                       .label = text_field(container, "label"),
-                       .image = text_field(container, "image")};
+  service.container = container_from_json(field(json, "container"));
   service.listens = listens_from_json(field(json, "listens"));
   service.start = texts_field(json, "start");
   service.expected_members = static_cast<int>(integer_field(json, "expected_members"));
@@ -83,6 +88,7 @@ base::Result<model::Service> service_from_json(const Json& json) {
                                .role = text_field(item, "role"),
                                .listens = listens_from_json(field(item, "listens")),
                                .process = selector_from_json(field(item, "process")),
+                               .container = container_from_json(field(item, "container")),
                                .start = texts_field(item, "start")});
   }
   return service;

@@ -41,9 +41,10 @@ void collect_services(std::span<const ParameterDescriptor> descriptors, const Ya
 }
 
 bool can_be_found(const Service& service) {
-  bool by_member = std::any_of(
-      service.members.begin(), service.members.end(),
-      [](const MemberSelector& member) { return member.listens || !member.process.empty(); });
+  bool by_member =
+      std::any_of(service.members.begin(), service.members.end(), [](const MemberSelector& member) {
+        return member.listens || !member.process.empty() || !member.container.empty();
+      });
   return !service.process.empty() || !service.container.empty() || service.listens || by_member;
 }
 

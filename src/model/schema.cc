@@ -273,6 +273,7 @@ Json members(Form form) {
                     .key("role", name_text(), "Its role; default: its name.")
                     .key("listens", listens(), "Address and port.")
                     .key("process", process_selector(form), "Which process it is.")
+                    .key("container", container_selector(form), "Which container it is.")
                     .key("start", argv(), "Program and arguments that start it.")
                     .build();
   Json map = map_of(std::move(member), word_keys(), form);

@@ -51,6 +51,7 @@ struct MemberSelector {
   std::string role;  // defaults to the name
   std::optional<ListenAddress> listens;
   ProcessSelector process;
+  ContainerSelector container;
   std::vector<std::string> start;  // argv; empty: the service's
 };
 

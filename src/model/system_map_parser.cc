@@ -252,6 +252,9 @@ class MapParser {
     if (const YamlNode* process = reader.find("process")) {
       member.process = read_process(*process, what);
     }
+    if (const YamlNode* container = reader.find("container")) {
+      member.container = read_container(*container, what);
+    }
     if (const YamlNode* start = reader.find("start")) member.start = read_argv(*start);
     reader.finish();
     return member;

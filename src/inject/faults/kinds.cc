@@ -39,6 +39,14 @@ extern const FaultKind kResourcePort;
 extern const FaultKind kDiskErrors;
 extern const FaultKind kDiskLatency;
 extern const FaultKind kSyscallFault;
+extern const FaultKind kContainerKill;
+extern const FaultKind kContainerPause;
+extern const FaultKind kContainerRestart;
+extern const FaultKind kContainerStop;
+extern const FaultKind kPostgresFailover;
+extern const FaultKind kRedisFailover;
+extern const FaultKind kHostPowerOff;
+extern const FaultKind kHostReboot;
 extern const FaultKind kCommand;
 
 namespace {
@@ -80,6 +88,14 @@ constexpr std::array kKinds{
     &kDiskLatency,
     &kDiskErrors,
     &kSyscallFault,
+    &kContainerKill,
+    &kContainerPause,
+    &kContainerStop,
+    &kContainerRestart,
+    &kPostgresFailover,
+    &kRedisFailover,
+    &kHostReboot,
+    &kHostPowerOff,
     &kCommand,
 };
 // clang-format on

@@ -16,6 +16,7 @@
 
 #include "base/text.h"
 #include "inject/cgroup.h"
+#include "inject/network_namespace.h"
 
 namespace squall::inject {
 
@@ -134,6 +135,7 @@ class CallerSearch {
       const Members members = service.external ? Members{std::vector<host::Member>{}}
                                                : host::find_members(request_.host, service);
       if (!members.ok() || members->empty()) {
+        if (sees_only_residents()) continue;
         add_other({.name = "service " + service.name,
                    .user = {},
                    .group = {},
@@ -157,7 +159,7 @@ class CallerSearch {
 
   void find_probes() {
     const model::Service* to = request_.map.service(to_.service);
-    if (to == nullptr) return;
+    if (to == nullptr || sees_only_residents()) return;
     for (const std::string& name : evidence_probes(request_.map, *to, endpoints_, from_.service)) {
       add_other({.name = "Squall's own probe " + name,
                  .user = ::geteuid(),
@@ -165,7 +167,14 @@ class CallerSearch {
     }
   }
 
+  // In a container's network only who is in it, too, sends packets of its own. What callers from
+  // outside send arrives there like everybody's.
+  bool sees_only_residents() const { return InNamespace::entered() && !from_.external; }
+
   void add_process(const std::string& name, const host::Process& process) {
+    if (sees_only_residents() &&
+        current_network_namespace().value_or(0) != process.network_namespace)
+      return;
     add_other({.name = name,
                .user = process.user,
                .group = process.cgroup == "/" ? std::string{} : process.cgroup});

@@ -25,11 +25,13 @@ constexpr base::Duration kSlowLook = std::chrono::milliseconds(50);
 
 }  // namespace
 
-TableFault::TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context)
+TableFault::TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context,
+                       std::optional<NetworkNamespace> place)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       context_(context),
       name_("squall_" + context.lease().text()),
+      place_(std::move(place)),
       draws_(std::any_of(rules_.begin(), rules_.end(),
                          [](const PacketRule& rule) { return rule.share != 0; })) {}
 
@@ -51,7 +53,12 @@ Step TableFault::arm() {
   // Nothing to undo from a journal, but a replay must know which table to look for.
   if (auto noted = context_.note({{"table", name_}}); !noted.ok())
     return Step::failed(noted.error());
-  auto table = NftTable::create(name_, rules_);
+  auto table = [&]() -> base::Result<NftTable> {
+    if (!place_) return NftTable::create(name_, rules_);
+    SQUALL_ASSIGN(resident_, base::PidFd::open(place_->process));
+    SQUALL_ASSIGN(const InNamespace inside, InNamespace::enter(*place_));
+    return NftTable::create(name_, rules_);
+  }();
   if (!table.ok()) return Step::failed(std::move(table).error());
   table_ = std::move(*table);
   armed_at_ = base::BootClock::now();
@@ -79,6 +86,28 @@ Step TableFault::effective() {
   return Step::wait(since < std::chrono::seconds(1) ? kLook : kSlowLook);
 }
 
+// A container that is started anew has another network, which the fault does not reach.
+Step TableFault::hold() {
+  if (!place_ || !resident_.valid()) return Step::done({});
+  if (!resident_.ended()) return Step::wait_for({resident_.get()});
+  resident_ = {};
+  Step step = Step::wait(kLook);
+  step.text =
+      fmt::format("{} ended, and its network with it: what is started in its place is not touched",
+                  place_->text);
+  return step;
+}
+
+// A namespace that is gone has no tables.
+base::Result<bool> TableFault::is_there() const {
+  if (table_) return table_->there();
+  if (!place_) return NftTable::exists(name_);
+  const auto inside = InNamespace::enter(*place_);
+  if (!inside.ok() && inside.error().code == base::ErrorCode::kNotFound) return false;
+  if (!inside.ok()) return inside.error();
+  return NftTable::exists(name_);
+}
+
 Step TableFault::revert() {
   if (!table_) return Step::done("there was no table of ours");
   if (removed_) return Step::done(fmt::format("table inet {} was deleted", name_));
@@ -95,7 +124,7 @@ Step TableFault::revert() {
 }
 
 Step TableFault::verify() {
-  const auto there = table_ ? table_->there() : NftTable::exists(name_);
+  const auto there = is_there();
   if (!there.ok()) return Step::failed(there.error());
   if (!*there)
     return Step::done(fmt::format("there is no table {} any more", name_),
@@ -127,7 +156,8 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
                        .message = "the binding holds no packet rules"};
   }
   return std::unique_ptr<Fault>{
-      std::make_unique<TableFault>(text_field(details, "what"), std::move(rules), context)};
+      std::make_unique<TableFault>(text_field(details, "what"), std::move(rules), context,
+                                   namespace_from_json(field(details, "network_namespace")))};
 }
 
 Json table_details(const std::string& what, const std::vector<PacketRule>& rules,

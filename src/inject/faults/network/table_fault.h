@@ -9,6 +9,7 @@
 
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/network_namespace.h"
 
 namespace squall::inject {
 
@@ -17,9 +18,12 @@ inline constexpr std::string_view kOwnerTable = "nftables owner table";
 class TableFault final : public Fault {
  public:
   // `what`: "packets from api to db", for texts.
-  TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context);
+  // `place`: the network namespace of a container; absent: ours.
+  TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context,
+             std::optional<NetworkNamespace> place = {});
   Step arm() override;
   Step effective() override;
+  Step hold() override;
   Step revert() override;
   Step verify() override;
   void recall(const base::Json& found) override;
@@ -27,11 +31,14 @@ class TableFault final : public Fault {
  private:
   std::string met() const;
   std::string counts_proof() const;
+  base::Result<bool> is_there() const;
 
   std::string what_;
   std::vector<PacketRule> rules_;
   FaultContext& context_;
   std::string name_;
+  std::optional<NetworkNamespace> place_;
+  base::PidFd resident_;  // of `place_`
   std::optional<NftTable> table_;
   bool removed_ = false;
   bool draws_ = false;  // cuts a share only
