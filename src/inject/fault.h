@@ -50,6 +50,8 @@ class FaultContext {
   virtual Programs& programs() = 0;
   // For names of kernel objects, so that they can be told apart and found again.
   virtual base::LeaseId lease() const = 0;
+  // How long the fault may last from armed; zero when that is not known (a rehearsal, a replay).
+  virtual base::Duration duration() const { return {}; }
 };
 
 // One fault. Created from its binding; used by one thread. The order of calls is

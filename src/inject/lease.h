@@ -55,6 +55,7 @@ class Lease final : public FaultContext {
   const host::Host& host() override { return means_.host; }
   Programs& programs() override { return means_.programs; }
   base::LeaseId lease() const override { return record_.lease; }
+  base::Duration duration() const override { return record_.duration; }
 
  private:
   enum class Stage { kArming, kAwaitingEffect, kHolding, kSteady, kReverting, kVerifying, kOver };

@@ -38,21 +38,24 @@ std::uint64_t queue_limit(const std::vector<PacketProfile>& profiles) {
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
-                               std::string effect, FaultContext& context)
+                               std::string effect, std::vector<MarkedPair> marked,
+                               FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       profiles_(std::move(profiles)),
       seed_(seed),
       effect_(std::move(effect)),
       context_(context),
+      marks_(std::move(marked), context),
       name_("squall_" + context.lease().text()),
       worker_(context.programs(), "the packet scheduler", kSilenceLimit) {}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {
-    // Nothing to undo from a journal, but a replay must know which table to look for.
-    if (auto noted = context_.note({{"table", name_}}); !noted.ok())
-      return Step::failed(noted.error());
+    // Nothing to undo from a journal, but a replay must know what to look for.
+    Json found{{"table", name_}};
+    if (auto loaded = marks_.load(found); !loaded.ok()) return Step::failed(loaded.error());
+    if (auto noted = context_.note(found); !noted.ok()) return Step::failed(noted.error());
     Json profiles = Json::array();
     for (const PacketProfile& profile : profiles_) profiles.push_back(to_json(profile));
     const Json configuration = {
@@ -62,6 +65,7 @@ Step ScheduledFault::arm() {
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::failed(*report.trouble);
   if (report.state.empty()) return Step::wait_for({worker_.fd()}, kLook);
+  if (auto attached = marks_.attach(); !attached.ok()) return Step::failed(attached.error());
   if (auto put = put_table(report); !put.ok()) return Step::failed(std::move(put).error());
   const auto there = table_->there();
   if (!there.ok()) return Step::failed(there.error());
@@ -69,14 +73,15 @@ Step ScheduledFault::arm() {
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
   const pid_t process = report.process ? report.process->pid : 0;
   const bool quick = boolean_field(*report.json, "real_time");
+  Json proof{{"table", name_},
+             {"rules", rules_.size()},
+             {"queue", report.count("first_queue")},
+             {"worker", process}};
+  marks_.add_proof(proof);
   return Step::done(
-      fmt::format("table inet {} hands {} to process {}{}", name_, what_, process,
+      fmt::format("table inet {} hands {} to process {}{}{}", name_, what_, process, marks_.text(),
                   quick ? "" : "; without CAP_SYS_NICE it may be some ms late on a busy machine"),
-      Json{{"table", name_},
-           {"rules", rules_.size()},
-           {"queue", report.count("first_queue")},
-           {"worker", process}}
-          .dump());
+      proof.dump());
 }
 
 base::Status ScheduledFault::put_table(const WorkerReport& report) {
@@ -124,7 +129,10 @@ Step ScheduledFault::proof(const WorkerReport& report, const std::string& text) 
 }
 
 Step ScheduledFault::revert() {
-  if (!worker_.started()) return Step::done("there was no table of ours");
+  if (!worker_.started()) {
+    marks_.end();
+    return Step::done("there was no table of ours");
+  }
   if (removed_) return Step::done(reverted_text_);
   if (!draining_ && table_) {
     if (const auto packets = table_->packets(); packets.ok()) met_ = packets->matched;
@@ -145,6 +153,7 @@ Step ScheduledFault::revert() {
       return Step::failed(std::move(removed).error());
     }
   }
+  marks_.end();
   worker_.end();
   removed_ = true;
   Step step = proof(report, fmt::format("table inet {} is deleted", name_));
@@ -160,7 +169,9 @@ Step ScheduledFault::verify() {
   const bool overdue = now - *gone_wait_since_ > kGoneLimit;
   const auto there = table_ ? table_->there() : NftTable::exists(name_);
   if (!there.ok()) return Step::failed(there.error());
-  if (*there && !overdue) return Step::wait(kShortLook);
+  const auto marking = marks_.any_left();
+  if (!marking.ok()) return Step::failed(marking.error());
+  if ((*there || *marking) && !overdue) return Step::wait(kShortLook);
   if (*there) {
     return Step::failed(base::Error{
         .code = base::ErrorCode::kRevertNotVerified,
@@ -168,6 +179,7 @@ Step ScheduledFault::verify() {
             fmt::format("table inet {} is still there: some process keeps its socket open", name_),
         .hint = fmt::format("find it: nft list table inet {} names the owner's process", name_)});
   }
+  if (*marking) return Step::failed(FaultMarks::left_behind());
   const bool worker_runs = worker_.started() && !worker_.look().ended;
   if (worker_runs && !overdue) return Step::wait_for({worker_.fd()}, kShortLook);
   if (worker_runs) {
@@ -181,6 +193,7 @@ Step ScheduledFault::verify() {
 
 void ScheduledFault::recall(const Json& found) {
   if (const std::string name = text_field(found, "table"); !name.empty()) name_ = name;
+  marks_.recall(found);
 }
 
 }  // namespace squall::inject

@@ -10,6 +10,7 @@
 
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"
@@ -31,7 +32,8 @@ constexpr model::ParameterDescriptor from_parameter() {
           .type = model::ValueType::kService,
           .required = true,
           .summary =
-              "The service that opens the connections; an external one stands for all "
+              "The service that opens the connections: its processes at bind and their children "
+              "where others share its user, group and address; an external one stands for all "
               "callers from outside, and for the probes that say so."};
 }
 constexpr model::ParameterDescriptor to_parameter() {
@@ -86,11 +88,11 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
 // The fault itself; for tests and benchmarks too.
 class ScheduledFault final : public Fault {
  public:
-  // A rule's `queue` is the index of its profile. `effect` names the worker's count that proves it:
-  // delayed, dropped, duplicated, corrupted, overtaken.
+  // A rule's `queue` is the index of its profile, `marked` as in TableFault. `effect` names the
+  // worker's count that proves it: delayed, dropped, duplicated, corrupted, overtaken.
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
-                 FaultContext& context);
+                 std::vector<MarkedPair> marked, FaultContext& context);
 
   Step arm() override;
   Step effective() override;
@@ -109,6 +111,7 @@ class ScheduledFault final : public Fault {
   std::uint64_t seed_;
   std::string effect_;
   FaultContext& context_;
+  FaultMarks marks_;
   std::string name_;
   WorkerWatch worker_;
   std::optional<NftTable> table_;

@@ -9,6 +9,7 @@
 
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 
 namespace squall::inject {
 
@@ -17,7 +18,9 @@ inline constexpr std::string_view kOwnerTable = "nftables owner table";
 class TableFault final : public Fault {
  public:
   // `what`: "packets from api to db", for texts.
-  TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context);
+  // `marked`: whose packets the rules' `marked` means, where the kernel has to tell them apart.
+  TableFault(std::string what, std::vector<PacketRule> rules, std::vector<MarkedPair> marked,
+             FaultContext& context);
   Step arm() override;
   Step effective() override;
   Step revert() override;
@@ -31,6 +34,7 @@ class TableFault final : public Fault {
   std::string what_;
   std::vector<PacketRule> rules_;
   FaultContext& context_;
+  FaultMarks marks_;
   std::string name_;
   std::optional<NftTable> table_;
   bool removed_ = false;
@@ -40,7 +44,7 @@ class TableFault final : public Fault {
   std::optional<base::Instant> gone_wait_since_;
 };
 
-// From details: `what` and `rules`.
+// From details: `what`, `rules` and `marked`.
 base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
                                                         FaultContext& context);
 
