@@ -58,14 +58,22 @@ class MechanismTrial {
     PacketRule rule;
     rule.destination = PacketEndpoint{.address = {127, 0, 0, 1}, .port = 1};
     rule.marked = true;
-    const MarkedPair pair{.callers = {base::identify_process(::getpid()).value_or({})},
-                          .endpoints = {*rule.destination}};
+    const auto layout = TaskLayout::of_this_kernel();
+    if (!layout.ok()) {
+      return {.mechanism = std::string(kSocketMarks),
+              .works = false,
+              .detail = layout.error().to_string(),
+              .remedy = layout.error().hint};
+    }
+    const Marking marking{.pairs = {{.callers = {base::identify_process(::getpid()).value_or({})},
+                                     .endpoints = {*rule.destination}}},
+                          .layout = *layout};
     model::FaultBinding binding;
     binding.mechanism = kOwnerTable;
     binding.lifetime = LifetimeClass::kKernelHeld;
     binding.details = model::Parameters{Json{{"what", "packets to a scratch port"},
                                              {"rules", Json::array({to_json(rule)})},
-                                             {"marked", to_json({pair})}}};
+                                             {"marked", to_json(marking)}}};
     return report(std::string(kSocketMarks), *find_kind("network.partition"), binding);
   }
 

@@ -227,9 +227,11 @@ class OwnMarks : public SocketMarks {
     return std::move(*table);
   }
   static PairMarker make_marker(std::uint16_t port, base::Duration limit) {
-    auto marker = PairMarker::load({{.callers = {base::identify_process(::getpid()).value()},
+    auto marker =
+        PairMarker::load({.pairs = {{.callers = {base::identify_process(::getpid()).value()},
                                      .endpoints = {{.address = {127, 0, 0, 1}, .port = port}}}},
-                                   base::BootClock::now() + limit);
+                          .layout = TaskLayout::of_this_kernel().value()},
+                         base::BootClock::now() + limit);
     EXPECT_TRUE(marker.ok()) << marker.error().to_string();
     const auto attached = marker->attach();
     EXPECT_TRUE(attached.ok()) << attached.error().to_string();

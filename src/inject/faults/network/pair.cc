@@ -159,12 +159,12 @@ base::Result<PacketPair> find_pair(const BindRequest& request, bool replies) {
   return pair;
 }
 
-std::optional<MarkedPair> marked_pair(const PacketPair& pair) {
+std::optional<Marking> marking_of(const PacketPair& pair) {
   if (pair.telling.way != Way::kSockets) return std::nullopt;
   MarkedPair marked{.callers = {}, .endpoints = pair.endpoints};
   for (const host::Process& process : pair.from.processes)
     marked.callers.push_back(process.identity);
-  return marked;
+  return Marking{.pairs = {std::move(marked)}, .layout = pair.telling.layout};
 }
 
 base::Result<std::vector<PacketRule>> drop_rules(const PacketPair& pair, const Cut& cut) {
@@ -208,7 +208,7 @@ model::FaultBinding pair_binding(const BindRequest& request, const PacketPair& p
   Json details = table_details(describe_packets(pair.from.name, pair.to.name, direction), rules,
                                pair.endpoints);
   details["told_apart"] = pair.telling.text;
-  if (const auto marked = marked_pair(pair)) details["marked"] = to_json({*marked});
+  if (const auto marking = marking_of(pair)) details["marked"] = to_json(*marking);
   binding.details = model::Parameters{details};
   return binding;
 }

@@ -69,7 +69,7 @@ base::Result<PacketPair> find_pair(const BindRequest& request, bool replies = fa
 base::Result<PacketPair> find_pair_ends(const BindRequest& request);
 
 // Whose packets have to be marked, when nothing less tells them apart.
-std::optional<MarkedPair> marked_pair(const PacketPair& pair);
+std::optional<Marking> marking_of(const PacketPair& pair);
 
 // The rules that drop the packets of the pair where they arrive, so that the sender sees silence.
 // A `share` of a million (0: all). `exactly`: each packet of the directions meets a rule once, or

@@ -11,15 +11,8 @@
 #include <linux/ipv6.h>
 #include <stdbool.h>
 //
-#include <bpf/bpf_core_read.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-
-// Of the kernel's own structure only what is read here; libbpf finds the offsets when it loads.
-struct task_struct {
-  int pid;
-  int tgid;
-} __attribute__((preserve_access_index));
 
 // An address and a port in network order; an IPv4 address is mapped into IPv6, and all zeros are
 // every address.
@@ -55,6 +48,9 @@ struct {
 } sockets SEC(".maps");
 
 const volatile __u32 mark_bit = 0;
+// Where the kernel's task_struct has them. Found by the engine, as this takes some milliseconds.
+const volatile __u32 pid_offset = 0;
+const volatile __u32 tgid_offset = 0;
 // CLOCK_BOOTTIME. Whatever becomes of the holder, nothing is marked after it.
 volatile __u64 deadline_ns = 0;
 
@@ -77,11 +73,16 @@ int enter_socket(struct bpf_sock *socket) {
 // one that has ended.
 SEC("raw_tp/sched_process_fork")
 int follow_child(struct bpf_raw_tracepoint_args *arguments) {
-  struct task_struct *parent = (struct task_struct *)arguments->args[0];
-  struct task_struct *child = (struct task_struct *)arguments->args[1];
-  const __u32 process = BPF_CORE_READ(child, tgid);
-  if (process != (__u32)BPF_CORE_READ(child, pid)) return 0;  // a thread
-  const __u32 parent_process = BPF_CORE_READ(parent, tgid);
+  const __u32 parent_process = bpf_get_current_pid_tgid() >> 32;
+  const char *parent = (const char *)arguments->args[0];
+  const char *child = (const char *)arguments->args[1];
+  __u32 check = 0;
+  __u32 thread = 0;
+  __u32 process = 0;
+  bpf_probe_read_kernel(&check, sizeof check, parent + tgid_offset);
+  bpf_probe_read_kernel(&thread, sizeof thread, child + pid_offset);
+  bpf_probe_read_kernel(&process, sizeof process, child + tgid_offset);
+  if (check != parent_process || process != thread) return 0;  // wrong offsets, or a thread
   const __u64 *pairs = bpf_map_lookup_elem(&callers, &parent_process);
   if (pairs) {
     __u64 value = *pairs;

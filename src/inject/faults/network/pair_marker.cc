@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <bpf/bpf.h>
+#include <bpf/btf.h>
 #include <bpf/libbpf.h>
 #include <dirent.h>
 #include <fcntl.h>
@@ -20,6 +21,7 @@
 #include <cstring>
 #include <map>
 #include <string>
+#include <string_view>
 
 #include "base/text.h"
 #include "inject/cgroup.h"
@@ -179,8 +181,8 @@ PairMarker::PairMarker(PairMarker&&) noexcept = default;
 PairMarker& PairMarker::operator=(PairMarker&&) noexcept = default;
 PairMarker::~PairMarker() = default;
 
-base::Result<PairMarker> PairMarker::load(const std::vector<MarkedPair>& pairs,
-                                          base::Instant deadline) {
+base::Result<PairMarker> PairMarker::load(const Marking& marking, base::Instant deadline) {
+  const std::vector<MarkedPair>& pairs = marking.pairs;
   if (pairs.size() > kMostPairs) {
     return base::Error{.code = base::ErrorCode::kExhausted,
                        .message = fmt::format("{} pairs are too many to tell apart", pairs.size()),
@@ -192,6 +194,8 @@ base::Result<PairMarker> PairMarker::load(const std::vector<MarkedPair>& pairs,
   loaded->object.reset(pair_marker__open());
   if (loaded->object == nullptr) return bpf_error("read the embedded BPF program", errno);
   loaded->object->rodata->mark_bit = kMarkBit;
+  loaded->object->rodata->pid_offset = marking.layout.pid;
+  loaded->object->rodata->tgid_offset = marking.layout.tgid;
   if (const int result = pair_marker__load(loaded->object.get()); result != 0)
     return bpf_error("load a BPF program", -result);
   loaded->object->bss->deadline_ns = static_cast<std::uint64_t>(
@@ -279,59 +283,91 @@ base::Result<bool> PairMarker::any_left(const std::vector<std::uint32_t>& progra
   return false;
 }
 
-base::Status PairMarker::check(const std::vector<base::ProcessIdentity>& callers) {
-  SQUALL_ASSIGN(const PairMarker marker,
-                load({}, base::BootClock::now() + std::chrono::seconds(1)));
+base::Result<TaskLayout> PairMarker::check(const std::vector<base::ProcessIdentity>& callers) {
+  SQUALL_ASSIGN(const TaskLayout layout, TaskLayout::of_this_kernel());
+  SQUALL_ASSIGN(const PairMarker marker, load({.pairs = {}, .layout = layout},
+                                              base::BootClock::now() + std::chrono::seconds(1)));
   SQUALL_TRY(marker.loaded_->attach_programs());
   for (const base::ProcessIdentity& caller : callers) {
     SQUALL_ASSIGN(const auto process, base::PidFd::open(caller));
     SQUALL_TRY(sockets_of(process, /*only_one=*/true));
   }
-  return {};
+  return layout;
 }
 
-Json to_json(const std::vector<MarkedPair>& pairs) {
+base::Result<TaskLayout> TaskLayout::of_this_kernel() {
+  libbpf_set_print(keep_first_complaint);
+  first_complaint.clear();
+  const std::unique_ptr<btf, void (*)(btf*)> types{btf__load_vmlinux_btf(), btf__free};
+  if (types == nullptr) return bpf_error("read the types of this kernel (BTF)", errno);
+  const std::int32_t number = btf__find_by_name_kind(types.get(), "task_struct", BTF_KIND_STRUCT);
+  if (number < 0) return bpf_error("find task_struct in this kernel's BTF", -number);
+  const btf_type* task = btf__type_by_id(types.get(), static_cast<std::uint32_t>(number));
+  TaskLayout layout;
+  for (std::uint32_t i = 0; i < btf_vlen(task); ++i) {
+    const std::string_view name = btf__name_by_offset(types.get(), btf_members(task)[i].name_off);
+    if (name == "pid") layout.pid = btf_member_bit_offset(task, i) / 8;
+    if (name == "tgid") layout.tgid = btf_member_bit_offset(task, i) / 8;
+  }
+  if (layout.pid != 0 && layout.tgid != 0) return layout;
+  return bpf_error("find pid and tgid in this kernel's task_struct", ENOENT);
+}
+
+Json to_json(const Marking& marking) {
   Json list = Json::array();
-  for (const MarkedPair& pair : pairs) {
+  for (const MarkedPair& pair : marking.pairs) {
     Json callers = Json::array();
     for (const base::ProcessIdentity& caller : pair.callers) callers.push_back(to_json(caller));
     Json endpoints = Json::array();
     for (const PacketEndpoint& endpoint : pair.endpoints) endpoints.push_back(to_json(endpoint));
     list.push_back({{"callers", callers}, {"endpoints", endpoints}});
   }
-  return list;
+  return {{"pairs", list},
+          {"task_layout", {{"pid", marking.layout.pid}, {"tgid", marking.layout.tgid}}}};
 }
 
-base::Result<std::vector<MarkedPair>> marked_pairs_from_json(const Json& json) {
-  std::vector<MarkedPair> pairs;
-  for (const Json& item : json) {
+base::Result<Marking> marking_from_json(const Json& json) {
+  Marking marking;
+  if (json.is_null()) return marking;
+  const Json& layout = field(json, "task_layout");
+  marking.layout.pid = static_cast<std::uint32_t>(unsigned_field(layout, "pid"));
+  marking.layout.tgid = static_cast<std::uint32_t>(unsigned_field(layout, "tgid"));
+  bool good = marking.layout.pid != 0 && marking.layout.tgid != 0;
+  for (const Json& item : field(json, "pairs")) {
     MarkedPair pair;
     for (const Json& caller : field(item, "callers")) {
       pair.callers.push_back(identity_of(caller));
-      if (pair.callers.back().pid <= 1) pair.callers.clear();
+      good = good && pair.callers.back().pid > 1;
     }
     for (const Json& place : field(item, "endpoints")) {
       const auto endpoint = endpoint_from_json(place);
-      if (endpoint && endpoint->port != 0) pair.endpoints.push_back(*endpoint);
+      good = good && endpoint && endpoint->port != 0;
+      if (endpoint) pair.endpoints.push_back(*endpoint);
     }
-    if (pair.callers.empty() || pair.endpoints.empty()) {
-      return base::Error{.code = base::ErrorCode::kCorrupt,
-                         .message = "the binding does not say whose packets to mark"};
-    }
-    pairs.push_back(std::move(pair));
+    good = good && !pair.callers.empty() && !pair.endpoints.empty();
+    marking.pairs.push_back(std::move(pair));
   }
-  return pairs;
+  if (good && !marking.pairs.empty()) return marking;
+  return base::Error{.code = base::ErrorCode::kCorrupt,
+                     .message = "the binding does not say whose packets to mark"};
+}
+
+base::Result<Marking> scratch_marking(const Marking& marking, std::uint16_t port) {
+  if (marking.pairs.empty()) return Marking{};
+  SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
+  return Marking{.pairs = {{.callers = {self}, .endpoints = {{.address = {}, .port = port}}}},
+                 .layout = marking.layout};
 }
 
 // ---- in the life of a fault
 // -----------------------------------------------------------------------------------
 
 base::Status FaultMarks::load(Json& noted) {
-  if (pairs_.empty()) return {};
+  if (marking_.pairs.empty()) return {};
   const base::Duration lasts =
       context_.duration() > base::Duration::zero() ? context_.duration() : kUnknownDuration;
   SQUALL_ASSIGN(PairMarker marker,
-                PairMarker::load(pairs_, base::BootClock::now() + lasts + kGrace));
+                PairMarker::load(marking_, base::BootClock::now() + lasts + kGrace));
   programs_ = marker.programs();
   marker_ = std::move(marker);
   add_proof(noted);

@@ -29,16 +29,31 @@ struct MarkedPair {
   std::vector<base::ProcessIdentity> callers;
   std::vector<PacketEndpoint> endpoints;
 };
-base::Json to_json(const std::vector<MarkedPair>& pairs);
-// kCorrupt when it holds something else than such pairs; none of them is no error.
-base::Result<std::vector<MarkedPair>> marked_pairs_from_json(const base::Json& json);
+
+// Where the running kernel keeps a task's numbers, by its BTF.
+struct TaskLayout {
+  std::uint32_t pid = 0;
+  std::uint32_t tgid = 0;
+
+  static base::Result<TaskLayout> of_this_kernel();
+};
+
+// What there is to mark; nothing without pairs.
+struct Marking {
+  std::vector<MarkedPair> pairs;
+  TaskLayout layout;
+};
+base::Json to_json(const Marking& marking);
+// kCorrupt when it holds something else; null is nothing to mark.
+base::Result<Marking> marking_from_json(const base::Json& json);
+// For a rehearsal: the same for packets of our own process to a port.
+base::Result<Marking> scratch_marking(const Marking& marking, std::uint16_t port);
 
 class PairMarker {
  public:
   // Into the kernel, where it does nothing yet. At most 63 pairs. kUnsupported with the reason when
   // this host cannot do it, kPermission without CAP_BPF and CAP_NET_ADMIN.
-  static base::Result<PairMarker> load(const std::vector<MarkedPair>& pairs,
-                                       base::Instant deadline);
+  static base::Result<PairMarker> load(const Marking& marking, base::Instant deadline);
   PairMarker(PairMarker&&) noexcept;
   PairMarker& operator=(PairMarker&&) noexcept;
   ~PairMarker();  // nothing is marked any more when it returns
@@ -55,8 +70,8 @@ class PairMarker {
   static base::Result<bool> any_left(const std::vector<std::uint32_t>& programs);
 
   // Does it work here, for these processes? Tried on a socket of our own; sockets of theirs are
-  // only looked at.
-  static base::Status check(const std::vector<base::ProcessIdentity>& callers);
+  // only looked at. Takes some 20 ms.
+  static base::Result<TaskLayout> check(const std::vector<base::ProcessIdentity>& callers);
 
  private:
   struct Loaded;
@@ -75,8 +90,8 @@ class PairMarker {
 // nothing.
 class FaultMarks {
  public:
-  FaultMarks(std::vector<MarkedPair> pairs, FaultContext& context)
-      : pairs_(std::move(pairs)), context_(context) {}
+  FaultMarks(Marking marking, FaultContext& context)
+      : marking_(std::move(marking)), context_(context) {}
 
   // For arm(): load() adds to what is noted, attach() follows the note and precedes the table.
   base::Status load(base::Json& noted);
@@ -92,7 +107,7 @@ class FaultMarks {
   std::string text() const;
 
  private:
-  std::vector<MarkedPair> pairs_;
+  Marking marking_;
   FaultContext& context_;
   std::optional<PairMarker> marker_;
   std::vector<std::uint32_t> programs_;

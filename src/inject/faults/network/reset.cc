@@ -76,7 +76,7 @@ constexpr base::Duration kLook = std::chrono::milliseconds(100);
 class ResetFault final : public Fault {
  public:
   ResetFault(std::string what, ConnectionScope scope, std::vector<PacketRule> refusing,
-             std::vector<MarkedPair> marked, FaultContext& context)
+             Marking marked, FaultContext& context)
       : what_(std::move(what)), scope_(std::move(scope)), context_(context) {
     if (!refusing.empty())
       table_.emplace("new connections " + what_, std::move(refusing), std::move(marked), context);
@@ -273,7 +273,7 @@ base::Result<std::unique_ptr<Fault>> create_reset(const model::FaultBinding& bin
     SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
     rules.push_back(std::move(rule));
   }
-  SQUALL_ASSIGN(auto marked, marked_pairs_from_json(field(details, "marked")));
+  SQUALL_ASSIGN(auto marked, marking_from_json(field(details, "marked")));
   return std::unique_ptr<Fault>{std::make_unique<ResetFault>(
       text_field(details, "what"), std::move(scope), std::move(rules), std::move(marked), context)};
 }

@@ -138,7 +138,7 @@ struct ScheduledDetails {
   std::vector<PacketProfile> profiles;
   std::uint64_t seed = 0;
   std::string effect;
-  std::vector<MarkedPair> marked;
+  Marking marked;
 };
 
 base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) {
@@ -151,7 +151,7 @@ base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) 
     SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
     details.rules.push_back(std::move(rule));
   }
-  SQUALL_ASSIGN(details.marked, marked_pairs_from_json(field(json, "marked")));
+  SQUALL_ASSIGN(details.marked, marking_from_json(field(json, "marked")));
   for (const Json& item : field(json, "profiles")) {
     SQUALL_ASSIGN(const PacketProfile profile, profile_from_json(item));
     details.profiles.push_back(profile);
@@ -285,7 +285,7 @@ base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
                {"endpoints", places},
                {"told_apart", pair.telling.text},
                {"resources", resources}};
-  if (const auto marked = marked_pair(pair)) details["marked"] = to_json({*marked});
+  if (const auto marking = marking_of(pair)) details["marked"] = to_json(*marking);
   binding.details = model::Parameters{details};
   return binding;
 }
@@ -317,10 +317,7 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
     }
   }
   for (PacketProfile& profile : details.profiles) make_short(profile);
-  if (!details.marked.empty()) {
-    SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
-    details.marked = {{.callers = {self}, .endpoints = {{.address = {}, .port = talk.port()}}}};
-  }
+  SQUALL_ASSIGN(details.marked, scratch_marking(details.marked, talk.port()));
   ScheduledFault fault{"packets to a scratch port",
                        details.rules,
                        details.profiles,

@@ -38,8 +38,7 @@ std::uint64_t queue_limit(const std::vector<PacketProfile>& profiles) {
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
-                               std::string effect, std::vector<MarkedPair> marked,
-                               FaultContext& context)
+                               std::string effect, Marking marked, FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       profiles_(std::move(profiles)),

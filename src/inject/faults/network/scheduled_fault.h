@@ -92,7 +92,7 @@ class ScheduledFault final : public Fault {
   // worker's count that proves it: delayed, dropped, duplicated, corrupted, overtaken.
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
-                 std::vector<MarkedPair> marked, FaultContext& context);
+                 Marking marked, FaultContext& context);
 
   Step arm() override;
   Step effective() override;

@@ -16,7 +16,6 @@
 
 #include "base/text.h"
 #include "inject/cgroup.h"
-#include "inject/faults/network/pair_marker.h"
 #include "inject/process_table.h"
 
 namespace squall::inject {
@@ -255,6 +254,7 @@ std::optional<Telling> by_user(const CallerSearch& search) {
                  .user = user,
                  .group = {},
                  .address = {},
+                 .layout = {},
                  .text = fmt::format("it alone runs as user {}", user)};
 }
 
@@ -277,6 +277,7 @@ std::optional<Telling> by_group(const CallerSearch& search) {
                  .user = 0,
                  .group = {.id = info.st_ino, .level = level},
                  .address = {},
+                 .layout = {},
                  .text = fmt::format("it alone is in cgroup {}", group)};
 }
 
@@ -292,6 +293,7 @@ std::optional<Telling> by_address(const CallerSearch& search) {
                  .user = 0,
                  .group = {},
                  .address = from.address,
+                 .layout = {},
                  .text = fmt::format("it alone speaks from {}", text)};
 }
 
@@ -339,11 +341,12 @@ base::Result<Telling> by_sockets(const BindRequest& request, const Party& from,
     callers.push_back(process.identity);
   }
   SQUALL_TRY(check_descendants(request, from, callers));
-  SQUALL_TRY(PairMarker::check(callers));
+  SQUALL_ASSIGN(const TaskLayout layout, PairMarker::check(callers));
   return Telling{.way = Telling::Way::kSockets,
                  .user = 0,
                  .group = {},
                  .address = {},
+                 .layout = layout,
                  .text =
                      "by the sockets of its processes and their children (BPF), not of "
                      "processes that take their places"};
@@ -480,6 +483,7 @@ base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, 
                    .user = 0,
                    .group = {},
                    .address = {},
+                   .layout = {},
                    .text = "nobody else speaks to it"};
   }
   if (auto telling = by_address(search)) return *telling;

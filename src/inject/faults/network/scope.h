@@ -8,6 +8,7 @@
 
 #include "inject/client.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 
 namespace squall::inject {
 
@@ -63,6 +64,7 @@ struct Telling {
   std::uint32_t user = 0;
   PacketRule::Group group;
   std::vector<std::uint8_t> address;
+  TaskLayout layout;
   std::string text;  // for people: "nobody else speaks to it"
 };
 // kUnsupported, naming the others and what would make it possible, when they cannot be told apart.

@@ -25,8 +25,8 @@ constexpr base::Duration kSlowLook = std::chrono::milliseconds(50);
 
 }  // namespace
 
-TableFault::TableFault(std::string what, std::vector<PacketRule> rules,
-                       std::vector<MarkedPair> marked, FaultContext& context)
+TableFault::TableFault(std::string what, std::vector<PacketRule> rules, Marking marked,
+                       FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       context_(context),
@@ -140,7 +140,7 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds no packet rules"};
   }
-  SQUALL_ASSIGN(auto marked, marked_pairs_from_json(field(details, "marked")));
+  SQUALL_ASSIGN(auto marked, marking_from_json(field(details, "marked")));
   return std::unique_ptr<Fault>{std::make_unique<TableFault>(
       text_field(details, "what"), std::move(rules), std::move(marked), context)};
 }
@@ -241,11 +241,8 @@ base::Result<std::string> rehearse_table_fault(const model::FaultBinding& bindin
       SQUALL_ASSIGN(**endpoint, PacketEndpoint::parse(six ? "::1" : "127.0.0.1", port));
     }
   }
-  std::vector<MarkedPair> marked;
-  if (!field(binding.details.json(), "marked").empty()) {
-    SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
-    marked.push_back({.callers = {self}, .endpoints = {{.address = {}, .port = pair.port()}}});
-  }
+  SQUALL_ASSIGN(const Marking marking, marking_from_json(field(binding.details.json(), "marked")));
+  SQUALL_ASSIGN(Marking marked, scratch_marking(marking, pair.port()));
   TableFault fault{"packets to a scratch port", rules, std::move(marked), context};
   return rehearse_life(fault, "cut a scratch port of the loopback interface", ScratchPair::knock,
                        &pair);

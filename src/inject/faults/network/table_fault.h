@@ -19,7 +19,7 @@ class TableFault final : public Fault {
  public:
   // `what`: "packets from api to db", for texts.
   // `marked`: whose packets the rules' `marked` means, where the kernel has to tell them apart.
-  TableFault(std::string what, std::vector<PacketRule> rules, std::vector<MarkedPair> marked,
+  TableFault(std::string what, std::vector<PacketRule> rules, Marking marked,
              FaultContext& context);
   Step arm() override;
   Step effective() override;
