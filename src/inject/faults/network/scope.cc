@@ -313,10 +313,11 @@ base::Status check_descendants(const BindRequest& request, const Party& from,
     for (const host::Member& member : *members) {
       const base::ProcessIdentity& identity = member.process.identity;
       const bool own = std::find(callers.begin(), callers.end(), identity) != callers.end();
-      if (own || !tree.contains(identity.pid)) continue;
-      return base::Error{.code = base::ErrorCode::kUnsupported,
-                         .message = fmt::format("{}/{} (pid {}) was started by {}", service.name,
-                                                member.name, identity.pid, from.name)};
+      if (!tree.contains(identity.pid) || (own && service.name == from.service)) continue;
+      return base::Error{
+          .code = base::ErrorCode::kUnsupported,
+          .message = fmt::format("{} (pid {}) of {} {} {}", member.name, identity.pid, service.name,
+                                 own ? "is also" : "was started by", from.name)};
     }
   }
   return {};
