@@ -50,7 +50,7 @@ class FaultContext {
   virtual Programs& programs() = 0;
   // For names of kernel objects, so that they can be told apart and found again.
   virtual base::LeaseId lease() const = 0;
-  // How long the lease lasts from armed on; zero in a rehearsal.
+  // How long the fault may last from armed; zero when that is not known (a rehearsal, a replay).
   virtual base::Duration duration() const { return {}; }
 };
 

@@ -1,13 +1,16 @@
 // What this host can do, found out by doing it on targets of our own. For `squall doctor`.
 
 #include <fmt/format.h>
+#include <unistd.h>
 
+#include "base/fd.h"
 #include "base/ids.h"
 #include "base/units.h"
 #include "inject/cgroup.h"
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 #include "inject/faults/network/scheduled_fault.h"
 #include "inject/faults/network/table_fault.h"
 #include "inject/faults/process/targets.h"
@@ -50,6 +53,29 @@ class MechanismTrial {
     binding.details = model::Parameters{
         Json{{"what", "packets to a scratch port"}, {"rules", Json::array({to_json(rule)})}}};
     return report(std::string(kOwnerTable), *find_kind("network.partition"), binding);
+  }
+
+  MechanismReport socket_marks() {
+    PacketRule rule;
+    rule.destination = PacketEndpoint{.address = {127, 0, 0, 1}, .port = 1};
+    rule.marked = true;
+    const auto layout = TaskLayout::of_this_kernel();
+    if (!layout.ok()) {
+      return {.mechanism = std::string(kSocketMarks),
+              .works = false,
+              .detail = layout.error().to_string(),
+              .remedy = layout.error().hint};
+    }
+    const Marking marking{.pairs = {{.callers = {base::identify_process(::getpid()).value_or({})},
+                                     .endpoints = {*rule.destination}}},
+                          .layout = *layout};
+    model::FaultBinding binding;
+    binding.mechanism = kOwnerTable;
+    binding.lifetime = LifetimeClass::kKernelHeld;
+    binding.details = model::Parameters{Json{{"what", "packets to a scratch port"},
+                                             {"rules", Json::array({to_json(rule)})},
+                                             {"marked", to_json(marking)}}};
+    return report(std::string(kSocketMarks), *find_kind("network.partition"), binding);
   }
 
   MechanismReport reset() {
@@ -145,6 +171,7 @@ std::vector<MechanismReport> probe_mechanisms() {
                     LifetimeClass::kJournaled),
       trial.process("SIGSTOP", *find_kind("process.pause"), "SIGSTOP", LifetimeClass::kJournaled),
       trial.table(),
+      trial.socket_marks(),
       trial.reset(),
       trial.packet_scheduler(),
       trial.file_gate(),

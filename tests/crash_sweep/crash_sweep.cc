@@ -39,6 +39,7 @@ constexpr const char* kUsage = R"(usage: crash_sweep [OPTIONS]
   --seed N         default 1
   --call N         only this call of each role, to look into a residue
   --shard I/N      the I-th of N parts, from 1
+  --alone yes      nobody else uses BPF meanwhile: its links must be the same afterwards, too
   --resume FILE    leave out the points that FILE names; add what is done
 Exit status: 0 without residues, 1 with, 2 for a wrong option, 77 when it cannot run here.
 )";
@@ -54,6 +55,7 @@ struct Options {
   std::size_t shard = 1;
   std::size_t shards = 1;
   std::string resume;
+  bool alone = false;
 };
 
 std::vector<std::string> split(const std::string& text, char separator) {
@@ -81,6 +83,8 @@ bool read_options(int argc, char** argv, Options& options) {
     } else if (name == "--shard" && split(value, '/').size() == 2) {
       options.shard = std::stoul(split(value, '/')[0]);
       options.shards = std::stoul(split(value, '/')[1]);
+    } else if (name == "--alone") {
+      options.alone = value == "yes";
     } else if (name == "--resume") {
       options.resume = value;
     } else {
@@ -216,7 +220,7 @@ class Sweep {
     const std::string file = stage_.folder() + "/state-binding.json";
     if (!base::write_file_atomically(file, model::to_json(*binding).dump()).ok())
       return say(point, "cannot write the binding");
-    const Snapshot before = take_snapshot(stage_.target(), stage_.folder());
+    const Snapshot before = snapshot();
     ::unlink(once_mark().c_str());
 
     base::SpawnOptions options;
@@ -238,11 +242,17 @@ class Sweep {
       return say(point, "cleanup: " + cleaned.error().to_string());
     std::vector<std::string> residue;
     wait_until([&] {
-      residue = differences(before, take_snapshot(stage_.target(), stage_.folder()));
+      residue = differences(before, snapshot());
       return residue.empty();
     });
     for (const std::string& line : residue) say(point, line);
     return residue.empty();
+  }
+
+  Snapshot snapshot() const {
+    Snapshot all = take_snapshot(stage_.target(), stage_.folder());
+    if (options_.alone) add_bpf_links(all);
+    return all;
   }
 
   bool say(const Point& point, const std::string& text) const {

@@ -106,6 +106,10 @@ Snapshot take_snapshot(const model::Service& service, const std::string& folder)
   };
 }
 
+void add_bpf_links(Snapshot& snapshot) {
+  snapshot["BPF links"] = output_of({"/usr/sbin/bpftool", "link", "show"});
+}
+
 std::vector<std::string> differences(const Snapshot& before, const Snapshot& after) {
   std::vector<std::string> lines;
   for (const auto& [what, was] : before) {

@@ -158,6 +158,9 @@ const std::vector<Scenario>& scenarios() {
       {"network.refuse", "network.refuse", R"({"service": "server"})"},
       {"network.blackhole", "network.blackhole",
        R"({"from": "users", "to": "server", "direction": "both"})"},
+      // The replies to one of several callers of the same user: BPF tells them apart.
+      {"network.blackhole.marked", "network.blackhole",
+       R"({"from": "target", "to": "server", "direction": "replies"})"},
       {"network.loss", "network.loss",
        R"({"from": "users", "to": "server", "direction": "both", "share": 0.5})"},
       {"network.reset", "network.reset", R"({"from": "users", "to": "server", "new": "refuse"})"},

@@ -82,6 +82,10 @@ ApiServer::~ApiServer() = default;
 
 bool ApiServer::serve() {
   add_routes();
+  // To connect takes PostgreSQL five round trips, and a query one: a pool that is cold when the
+  // database becomes slow stays cold, since nobody waits so long.
+  if (settings_.cures.warm_pool)
+    primaries_.warm([](Database& database) { return database.query("SELECT 1").ok(); });
   int listener = -1;
   server_->new_task_queue = [] { return new httplib::ThreadPool(kThreads); };
   server_->set_keep_alive_max_count(1'000'000);

@@ -35,6 +35,17 @@ class ConnectionPool {
     return Lease(connection.release(), [this](Connection* lent) { give_back(lent); });
   }
 
+  // Opens all of them before anybody needs one, until `prepare(connection)` says no. Not while the
+  // pool is in use.
+  template <typename Prepare>
+  void warm(Prepare prepare) {
+    for (int i = 0; i < limit_; ++i) {
+      auto connection = make_();
+      if (!prepare(*connection)) return;
+      idle_.push_back(std::move(connection));
+    }
+  }
+
  private:
   void give_back(Connection* connection) {
     {

@@ -24,7 +24,7 @@ struct Arguments {
 
 bool read_flag(std::string_view argument, Cures& cures) {
   if (argument == "--hardened") {
-    cures = {true, true, true, true};
+    cures = {true, true, true, true, true};
   } else if (argument == "--visibility-timeout") {
     cures.visibility_timeout = true;
   } else if (argument == "--cache-retries") {
@@ -33,6 +33,8 @@ bool read_flag(std::string_view argument, Cures& cures) {
     cures.reaper = true;
   } else if (argument == "--requeue-dead") {
     cures.requeue_dead = true;
+  } else if (argument == "--warm-pool") {
+    cures.warm_pool = true;
   } else {
     return false;
   }

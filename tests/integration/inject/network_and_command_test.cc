@@ -99,7 +99,7 @@ TEST_F(NetworkFaults, AKilledHolderTakesItsTableAlong) {
 TEST_F(NetworkFaults, APairThatCannotBeToldApartIsRefusedWithTheReason) {
   const Server server;
   add_server(server);
-  // Both run as the same user in the same group and speak to the same port.
+  // Both are the same process.
   add_service(1);
   map_.services.back().depends_on = {"server"};
   model::Service second = map_.services.back();
@@ -111,6 +111,8 @@ TEST_F(NetworkFaults, APairThatCannotBeToldApartIsRefusedWithTheReason) {
   ASSERT_FALSE(refused.ok());
   EXPECT_EQ(refused.error().code, base::ErrorCode::kUnsupported);
   EXPECT_NE(refused.error().message.find("service second"), std::string::npos);
+  EXPECT_NE(refused.error().message.find("of second is also victim"), std::string::npos)
+      << refused.error().message;
   EXPECT_NE(refused.error().hint.find("user of its own"), std::string::npos);
 }
 

@@ -1,19 +1,26 @@
 // A process for tests to break: `victim_for_tests MARKER [children=N] [ignore-term] [forks]
 // [group=FOLDER] [connect=PORT] [knock=PORT] [mesh=PORT,INDEX,COUNT,REPORT]
-// [serve=ADDRESS,PORT]`, or one that uses a resource: `burns`, `grows`, `caches=FILE`,
-// `opens=FILE`, `starts=FILE`, `writes=FILE`. `connect` holds a TCP connection to a loopback port;
-// `knock` sends it a datagram every 5 ms, which says how many answers came; `mesh` makes it one of
-// COUNT members on 127.77.0.x:PORT that send to each other over TCP and tell the REPORT port what
-// each heard of the others. `opens` and `starts` say in FILE what they get: "3 EMFILE" is three
-// descriptors, then that error. Found by its marker; ends by itself after two minutes, whatever
-// becomes of the test.
+// [serve=ADDRESS,PORT] [echoes=ADDRESS,PORT] [asks=ADDRESS,PORT,FILE] [asks-by-child=...]`, or one
+// that uses a resource: `burns`, `grows`, `caches=FILE`, `opens=FILE`, `starts=FILE`,
+// `writes=FILE`. `connect` holds a TCP connection to a loopback port; `knock` sends it a datagram
+// every 5 ms, which says how many answers came; `mesh` makes it one of COUNT members on
+// 127.77.0.x:PORT that send to each other over TCP and tell the REPORT port what each heard of the
+// others. `opens` and `starts` say in FILE what they get: "3 EMFILE" is three descriptors, then
+// that error. `echoes` sends back what it gets over TCP; `asks` does so over one connection that
+// stays and over new ones (`asks-by-child`: each opened by a child of its own), and says in FILE
+// how many questions were answered on either, how many new connections were refused, and how many
+// microseconds the last answer took on the one that stays. Found by its marker; ends by itself
+// after two minutes, whatever becomes of the test.
 
 #include <arpa/inet.h>
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <array>
@@ -157,6 +164,110 @@ void serve(const std::string& words) {
     ::_exit(1);
 }
 
+// "ADDRESS,PORT,..." as a socket address of either family.
+sockaddr_in6 address_of(const std::string& words, socklen_t& size) {
+  const std::string address = words.substr(0, words.find(','));
+  const auto port =
+      htons(static_cast<std::uint16_t>(std::atoi(words.c_str() + words.find(',') + 1)));
+  sockaddr_in6 name{};
+  auto& four = reinterpret_cast<sockaddr_in&>(name);
+  const bool six = address.find(':') != std::string::npos;
+  name.sin6_family = static_cast<sa_family_t>(six ? AF_INET6 : AF_INET);
+  (six ? name.sin6_port : four.sin_port) = port;
+  ::inet_pton(name.sin6_family, address.c_str(),
+              six ? static_cast<void*>(&name.sin6_addr) : &four.sin_addr);
+  size = six ? sizeof name : sizeof four;
+  return name;
+}
+
+[[noreturn]] void echo_for_ever(const std::string& words) {
+  socklen_t size = 0;
+  sockaddr_in6 name = address_of(words, size);
+  const int listener = ::socket(name.sin6_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (::bind(listener, reinterpret_cast<sockaddr*>(&name), size) != 0 ||
+      ::listen(listener, 64) != 0)
+    ::_exit(1);
+  std::vector<pollfd> waiting{{.fd = listener, .events = POLLIN, .revents = 0}};
+  while (::poll(waiting.data(), waiting.size(), -1) >= 0) {
+    for (int fd; (fd = ::accept4(listener, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)) >= 0;)
+      waiting.push_back({.fd = fd, .events = POLLIN, .revents = 0});
+    for (std::size_t i = waiting.size(); i-- > 1;) {
+      char buffer[64];
+      const ssize_t got = ::recv(waiting[i].fd, buffer, sizeof buffer, 0);
+      if (got > 0) (void)::send(waiting[i].fd, buffer, static_cast<std::size_t>(got), MSG_NOSIGNAL);
+      if (got > 0 || (got < 0 && errno == EAGAIN)) continue;
+      ::close(waiting[i].fd);
+      waiting.erase(waiting.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  ::_exit(1);
+}
+
+long microseconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * 1'000'000 + now.tv_nsec / 1000;
+}
+
+bool answered(int fd, int limit_ms) {
+  pollfd request{.fd = fd, .events = POLLIN, .revents = 0};
+  char answer = 0;
+  return ::poll(&request, 1, limit_ms) == 1 && ::recv(fd, &answer, 1, MSG_DONTWAIT) == 1;
+}
+
+// One question over a new connection: 0 when answered, 1 when refused, 2 when nothing came.
+int ask_anew(const sockaddr_in6& name, socklen_t size) {
+  constexpr int kLimit = 300;
+  const int fd = ::socket(name.sin6_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  int error = ::connect(fd, reinterpret_cast<const sockaddr*>(&name), size) == 0 ? 0 : errno;
+  if (error == EINPROGRESS) {
+    pollfd request{.fd = fd, .events = POLLOUT, .revents = 0};
+    error = ETIMEDOUT;
+    socklen_t length = sizeof error;
+    if (::poll(&request, 1, kLimit) == 1) ::getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length);
+  }
+  int result = error == ECONNREFUSED ? 1 : 2;
+  if (error == 0 && ::send(fd, "n", 1, MSG_NOSIGNAL) == 1 && answered(fd, kLimit)) result = 0;
+  ::close(fd);
+  return result;
+}
+
+[[noreturn]] void ask_for_ever(const std::string& words, bool by_child) {
+  socklen_t size = 0;
+  const sockaddr_in6 name = address_of(words, size);
+  const std::string path = words.substr(words.rfind(',') + 1);
+  const int report = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+  const int live = ::socket(name.sin6_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  const int yes = 1;
+  ::setsockopt(live, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
+  if (::connect(live, reinterpret_cast<const sockaddr*>(&name), size) != 0) ::_exit(1);
+  unsigned on_live = 0;
+  unsigned fresh[3] = {};
+  long asked = 0;
+  long last = 0;
+  for (;; ::usleep(2000)) {
+    if (asked == 0 && ::send(live, "l", 1, MSG_NOSIGNAL) == 1) asked = microseconds();
+    int result = 2;
+    if (by_child) {
+      const pid_t child = ::fork();
+      if (child == 0) ::_exit(ask_anew(name, size));
+      int status = 0;
+      if (child > 0 && ::waitpid(child, &status, 0) == child) result = WEXITSTATUS(status) % 3;
+    } else {
+      result = ask_anew(name, size);
+    }
+    ++fresh[result];
+    if (asked != 0 && answered(live, 2)) {
+      ++on_live;
+      last = microseconds() - std::exchange(asked, 0);
+    }
+    std::array<char, 64> text{};
+    const int length = std::snprintf(text.data(), text.size(), "%10u %10u %10u %10ld\n", on_live,
+                                     fresh[0], fresh[1], last);
+    if (::pwrite(report, text.data(), static_cast<std::size_t>(length), 0) != length) ::_exit(1);
+  }
+}
+
 void enter_group(const std::string& folder) {
   const int fd = ::open((folder + "/cgroup.procs").c_str(), O_WRONLY | O_CLOEXEC);
   if (fd < 0 || ::write(fd, "0", 1) != 1) ::_exit(1);
@@ -250,6 +361,9 @@ int main(int argc, char** argv) {
     forks = forks || word == "forks";
     if (word.starts_with("group=")) enter_group(word.substr(6));
     if (word.starts_with("serve=")) serve(word.substr(6));
+    if (word.starts_with("echoes=")) echo_for_ever(word.substr(7));
+    if (word.starts_with("asks=")) ask_for_ever(word.substr(5), /*by_child=*/false);
+    if (word.starts_with("asks-by-child=")) ask_for_ever(word.substr(14), /*by_child=*/true);
     if (word.starts_with("connect=")) hold_connection(argv[i] + 8);
     if (word.starts_with("knock=")) knock_for_ever(argv[i] + 6);
     if (word.starts_with("mesh=")) mesh_for_ever(argv[i] + 5);

@@ -291,7 +291,7 @@ base::Result<std::unique_ptr<Fault>> create_dns(const model::FaultBinding& bindi
       text_field(details, "what"), std::move(rules),
       ScheduledFault::QueueWorker{
           .name = "dns_answers", .what = "the worker that answers", .configuration = configuration},
-      "matched", context)};
+      "matched", Marking{}, context)};
 }
 
 // Asks a port of our own, at which nobody answers, about a name.

@@ -79,8 +79,9 @@ base::Result<model::FaultBinding> bind_loss(const BindRequest& request) {
     return base::Error{.code = base::ErrorCode::kUsage,
                        .message = "the share of lost packets must lie between 0.1% and 100%"};
   }
-  SQUALL_ASSIGN(const PacketPair pair, find_pair(request));
   const Direction direction = direction_of(parameters);
+  SQUALL_ASSIGN(const PacketPair pair,
+                find_pair(request, /*replies=*/direction != Direction::kRequests));
   SQUALL_ASSIGN(const auto rules, drop_rules(pair, {.direction = direction,
                                                     .share = static_cast<std::uint32_t>(std::lround(
                                                         share * static_cast<double>(kShareWhole))),

@@ -74,6 +74,8 @@ void add_rules(const PacketPair& pair, const PacketEndpoint& endpoint,
     reply.destination = own;
     // Replies to a member on another host leave here.
     if (!is_local(own)) reply.chain = Chain::kOutgoing;
+  } else if (telling.way == Way::kSockets) {
+    request.marked = reply.marked = true;
   } else if (telling.way != Way::kAlone) {
     // Only where a packet leaves is its sender known.
     sender = request;
@@ -150,10 +152,19 @@ base::Result<PacketPair> find_pair_ends(const BindRequest& request) {
   return pair;
 }
 
-base::Result<PacketPair> find_pair(const BindRequest& request) {
+base::Result<PacketPair> find_pair(const BindRequest& request, bool replies) {
   SQUALL_ASSIGN(PacketPair pair, find_pair_ends(request));
-  SQUALL_ASSIGN(pair.telling, tell_apart(request, pair.from, pair.to, pair.endpoints));
+  replies = replies || direction_of(request.fault.parameters) == Direction::kReplies;
+  SQUALL_ASSIGN(pair.telling, tell_apart(request, pair.from, pair.to, pair.endpoints, replies));
   return pair;
+}
+
+std::optional<Marking> marking_of(const PacketPair& pair) {
+  if (pair.telling.way != Way::kSockets) return std::nullopt;
+  MarkedPair marked{.callers = {}, .endpoints = pair.endpoints};
+  for (const host::Process& process : pair.from.processes)
+    marked.callers.push_back(process.identity);
+  return Marking{.pairs = {std::move(marked)}, .layout = pair.telling.layout};
 }
 
 base::Result<std::vector<PacketRule>> drop_rules(const PacketPair& pair, const Cut& cut) {
@@ -197,6 +208,7 @@ model::FaultBinding pair_binding(const BindRequest& request, const PacketPair& p
   Json details = table_details(describe_packets(pair.from.name, pair.to.name, direction), rules,
                                pair.endpoints);
   details["told_apart"] = pair.telling.text;
+  if (const auto marking = marking_of(pair)) details["marked"] = to_json(*marking);
   binding.details = model::Parameters{details};
   return binding;
 }

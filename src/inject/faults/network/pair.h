@@ -2,11 +2,13 @@
 // What the network kinds that act between two services share: the parameters that name the pair,
 // the rules for its packets, the binding.
 
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "inject/client.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 #include "inject/faults/network/scope.h"
 #include "model/vocabulary.h"
 
@@ -17,8 +19,9 @@ constexpr model::ParameterDescriptor from_parameter(bool required) {
           .type = model::ValueType::kService,
           .required = required,
           .summary =
-              "The service that opens the connections; an external one stands for all callers "
-              "from outside, and for the probes that say so."};
+              "The service that opens the connections: its processes at bind and their children "
+              "where others share its user, group and address; an external one stands for all "
+              "callers from outside, and for the probes that say so."};
 }
 constexpr model::ParameterDescriptor to_parameter(bool required) {
   return {.name = "to",
@@ -60,9 +63,13 @@ struct PacketPair {
   Telling telling;
 };
 // The pair that the parameters `from`, `to` and `port` name; kUsage when it is none.
-base::Result<PacketPair> find_pair(const BindRequest& request);
+// `replies`: their telling covers what `to` sends, too, also where `direction` does not ask for it.
+base::Result<PacketPair> find_pair(const BindRequest& request, bool replies = false);
 // Only the services and endpoints: how their packets are told apart is left open.
 base::Result<PacketPair> find_pair_ends(const BindRequest& request);
+
+// Whose packets have to be marked, when nothing less tells them apart.
+std::optional<Marking> marking_of(const PacketPair& pair);
 
 // The rules that drop the packets of the pair where they arrive, so that the sender sees silence.
 // A `share` of a million (0: all). `exactly`: each packet of the directions meets a rule once, or

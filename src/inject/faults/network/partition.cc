@@ -259,11 +259,16 @@ base::Result<std::vector<Node>> find_nodes(const BindRequest& request,
 
 // The connections that `from` opens to `to`.
 base::Status add_way(const BindRequest& request, const Node& from, const Node& to,
-                     std::vector<PacketRule>& rules, std::vector<std::string>& told) {
+                     std::vector<PacketRule>& rules, Marking& marking,
+                     std::vector<std::string>& told) {
   PacketPair pair{.from = from.party, .to = to.party, .endpoints = to.endpoints, .telling = {}};
   SQUALL_ASSIGN(pair.telling, tell_apart(request, pair.from, pair.to, pair.endpoints));
   SQUALL_ASSIGN(auto more, drop_rules(pair, {}));
   rules.insert(rules.end(), more.begin(), more.end());
+  if (const auto one = marking_of(pair)) {
+    marking.pairs.push_back(one->pairs.front());
+    marking.layout = one->layout;
+  }
   told.push_back(fmt::format("{} to {}: {}", from.name, to.name, pair.telling.text));
   return {};
 }
@@ -295,6 +300,7 @@ base::Result<model::FaultBinding> bind_members(const BindRequest& request) {
   binding.lifetime = LifetimeClass::kKernelHeld;
   std::vector<PacketRule> rules;
   std::vector<PacketEndpoint> endpoints;
+  Marking marking;
   std::vector<std::string> told;
   for (const auto& [a, b] : pairs) {
     const Node& one = nodes[a];
@@ -307,8 +313,8 @@ base::Result<model::FaultBinding> bind_members(const BindRequest& request) {
                              "run the experiment on one of theirs, or isolate a member of this "
                              "host"};
     }
-    SQUALL_TRY(add_way(request, one, two, rules, told));
-    SQUALL_TRY(add_way(request, two, one, rules, told));
+    SQUALL_TRY(add_way(request, one, two, rules, marking, told));
+    SQUALL_TRY(add_way(request, two, one, rules, marking, told));
     for (const Node* node : {&one, &two}) {
       for (const PacketEndpoint& endpoint : node->endpoints) {
         if (std::find(endpoints.begin(), endpoints.end(), endpoint) == endpoints.end())
@@ -324,6 +330,7 @@ base::Result<model::FaultBinding> bind_members(const BindRequest& request) {
   Json details =
       table_details(fmt::format("packets between members of {}", name), rules, endpoints);
   details["told_apart"] = told;
+  if (!marking.pairs.empty()) details["marked"] = to_json(marking);
   binding.details = model::Parameters{details};
   return binding;
 }

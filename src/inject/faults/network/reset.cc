@@ -76,9 +76,10 @@ constexpr base::Duration kLook = std::chrono::milliseconds(100);
 class ResetFault final : public Fault {
  public:
   ResetFault(std::string what, ConnectionScope scope, std::vector<PacketRule> refusing,
-             FaultContext& context)
+             Marking marked, FaultContext& context)
       : what_(std::move(what)), scope_(std::move(scope)), context_(context) {
-    if (!refusing.empty()) table_.emplace("new connections " + what_, std::move(refusing), context);
+    if (!refusing.empty())
+      table_.emplace("new connections " + what_, std::move(refusing), std::move(marked), context);
   }
 
   Step arm() override {
@@ -272,8 +273,9 @@ base::Result<std::unique_ptr<Fault>> create_reset(const model::FaultBinding& bin
     SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
     rules.push_back(std::move(rule));
   }
+  SQUALL_ASSIGN(auto marked, marking_from_json(field(details, "marked")));
   return std::unique_ptr<Fault>{std::make_unique<ResetFault>(
-      text_field(details, "what"), std::move(scope), std::move(rules), context)};
+      text_field(details, "what"), std::move(scope), std::move(rules), std::move(marked), context)};
 }
 
 // Both ends of a loopback connection of our own.
@@ -310,7 +312,7 @@ base::Result<std::string> rehearse_reset(const model::FaultBinding& binding,
                                          FaultContext& context) {
   SQUALL_ASSIGN(const ScratchConnection scratch, ScratchConnection::open());
   ResetFault fault{
-      "to a scratch port", {.endpoints = {scratch.endpoint}, .callers = {}}, {}, context};
+      "to a scratch port", {.endpoints = {scratch.endpoint}, .callers = {}}, {}, {}, context};
   SQUALL_ASSIGN(std::string text,
                 rehearse_life(fault, "reset a scratch connection of the loopback interface"));
   if (!field(binding.details.json(), "rules").empty()) {

@@ -50,7 +50,9 @@ class RuleMaker {
                      .group = {}};
     if (telling_.way == Telling::Way::kGroup) reply.group = telling_.group;
     if (!is_local(endpoint)) return add_far(reply, endpoint);
-    if (telling_.way != Telling::Way::kAlone) {
+    if (telling_.way == Telling::Way::kSockets) {
+      request.marked = reply.marked = true;
+    } else if (telling_.way != Telling::Way::kAlone) {
       PacketRule sender = request;
       sender.chain = Chain::kMark;
       sender.action = Action::kMark;
@@ -136,6 +138,7 @@ struct ScheduledDetails {
   std::vector<PacketProfile> profiles;
   std::uint64_t seed = 0;
   std::string effect;
+  Marking marked;
 };
 
 base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) {
@@ -148,6 +151,7 @@ base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) 
     SQUALL_ASSIGN(PacketRule rule, rule_from_json(item));
     details.rules.push_back(std::move(rule));
   }
+  SQUALL_ASSIGN(details.marked, marking_from_json(field(json, "marked")));
   for (const Json& item : field(json, "profiles")) {
     SQUALL_ASSIGN(const PacketProfile profile, profile_from_json(item));
     details.profiles.push_back(profile);
@@ -272,16 +276,17 @@ base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
     resources.push_back("network/" + endpoint.text());
     places.push_back(endpoint.text());
   }
-  binding.details =
-      model::Parameters{Json{{"what", fmt::format("packets between {} and {}", from_name, to_name)},
-                             {"rules", maker.rules()},
-                             {"profiles", maker.profiles()},
-                             {"seed", request.seed},
-                             {"effect", effect},
-                             {"direction", direction},
-                             {"endpoints", places},
-                             {"told_apart", pair.telling.text},
-                             {"resources", resources}}};
+  Json details{{"what", fmt::format("packets between {} and {}", from_name, to_name)},
+               {"rules", maker.rules()},
+               {"profiles", maker.profiles()},
+               {"seed", request.seed},
+               {"effect", effect},
+               {"direction", direction},
+               {"endpoints", places},
+               {"told_apart", pair.telling.text},
+               {"resources", resources}};
+  if (const auto marking = marking_of(pair)) details["marked"] = to_json(*marking);
+  binding.details = model::Parameters{details};
   return binding;
 }
 
@@ -290,7 +295,7 @@ base::Result<std::unique_ptr<Fault>> create_scheduled(const model::FaultBinding&
   SQUALL_ASSIGN(ScheduledDetails details, read_details(binding));
   return std::unique_ptr<Fault>{std::make_unique<ScheduledFault>(
       details.what, std::move(details.rules), std::move(details.profiles), details.seed,
-      details.effect, context)};
+      details.effect, std::move(details.marked), context)};
 }
 
 base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
@@ -312,11 +317,13 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
     }
   }
   for (PacketProfile& profile : details.profiles) make_short(profile);
+  SQUALL_ASSIGN(details.marked, scratch_marking(details.marked, talk.port()));
   ScheduledFault fault{"packets to a scratch port",
                        details.rules,
                        details.profiles,
                        details.seed,
                        details.effect,
+                       details.marked,
                        context};
   return rehearse_life(fault, "held packets of a scratch port of the loopback interface",
                        ScratchTalk::speak, &talk);

@@ -47,30 +47,33 @@ ScheduledFault::QueueWorker packet_scheduler(const std::vector<PacketProfile>& p
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
-                               std::string effect, FaultContext& context)
+                               std::string effect, Marking marked, FaultContext& context)
     : ScheduledFault(std::move(what), std::move(rules), packet_scheduler(profiles, seed),
-                     std::move(effect), context) {}
+                     std::move(effect), std::move(marked), context) {}
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
-                               std::string effect, FaultContext& context)
+                               std::string effect, Marking marked, FaultContext& context)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       queue_worker_(std::move(worker)),
       effect_(std::move(effect)),
       context_(context),
+      marks_(std::move(marked), context),
       name_("squall_" + context.lease().text()),
       worker_(context.programs(), queue_worker_.what, kSilenceLimit) {}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {
-    // Nothing to undo from a journal, but a replay must know which table to look for.
-    if (auto noted = context_.note({{"table", name_}}); !noted.ok())
-      return Step::failed(noted.error());
+    // Nothing to undo from a journal, but a replay must know what to look for.
+    Json found{{"table", name_}};
+    if (auto loaded = marks_.load(found); !loaded.ok()) return Step::failed(loaded.error());
+    if (auto noted = context_.note(found); !noted.ok()) return Step::failed(noted.error());
     worker_.start(queue_worker_.name, queue_worker_.configuration);
   }
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::failed(*report.trouble);
   if (report.state.empty()) return Step::wait_for({worker_.fd()}, kLook);
+  if (auto attached = marks_.attach(); !attached.ok()) return Step::failed(attached.error());
   if (auto put = put_table(report); !put.ok()) return Step::failed(std::move(put).error());
   const auto there = table_->there();
   if (!there.ok()) return Step::failed(there.error());
@@ -79,14 +82,15 @@ Step ScheduledFault::arm() {
   const pid_t process = report.process ? report.process->pid : 0;
   const bool quick =
       !report.json->contains("real_time") || boolean_field(*report.json, "real_time");
+  Json proof{{"table", name_},
+             {"rules", rules_.size()},
+             {"queue", report.count("first_queue")},
+             {"worker", process}};
+  marks_.add_proof(proof);
   return Step::done(
-      fmt::format("table inet {} hands {} to process {}{}", name_, what_, process,
+      fmt::format("table inet {} hands {} to process {}{}{}", name_, what_, process, marks_.text(),
                   quick ? "" : "; without CAP_SYS_NICE it may be some ms late on a busy machine"),
-      Json{{"table", name_},
-           {"rules", rules_.size()},
-           {"queue", report.count("first_queue")},
-           {"worker", process}}
-          .dump());
+      proof.dump());
 }
 
 base::Status ScheduledFault::put_table(const WorkerReport& report) {
@@ -134,7 +138,10 @@ Step ScheduledFault::proof(const WorkerReport& report, const std::string& text) 
 }
 
 Step ScheduledFault::revert() {
-  if (!worker_.started()) return Step::done("there was no table of ours");
+  if (!worker_.started()) {
+    marks_.end();
+    return Step::done("there was no table of ours");
+  }
   if (removed_) return Step::done(reverted_text_);
   if (!draining_ && table_) {
     if (const auto packets = table_->packets(); packets.ok()) met_ = packets->matched;
@@ -155,6 +162,7 @@ Step ScheduledFault::revert() {
       return Step::failed(std::move(removed).error());
     }
   }
+  marks_.end();
   worker_.end();
   removed_ = true;
   Step step = proof(report, fmt::format("table inet {} is deleted", name_));
@@ -170,7 +178,9 @@ Step ScheduledFault::verify() {
   const bool overdue = now - *gone_wait_since_ > kGoneLimit;
   const auto there = table_ ? table_->there() : NftTable::exists(name_);
   if (!there.ok()) return Step::failed(there.error());
-  if (*there && !overdue) return Step::wait(kShortLook);
+  const auto marking = marks_.any_left();
+  if (!marking.ok()) return Step::failed(marking.error());
+  if ((*there || *marking) && !overdue) return Step::wait(kShortLook);
   if (*there) {
     return Step::failed(base::Error{
         .code = base::ErrorCode::kRevertNotVerified,
@@ -178,6 +188,7 @@ Step ScheduledFault::verify() {
             fmt::format("table inet {} is still there: some process keeps its socket open", name_),
         .hint = fmt::format("find it: nft list table inet {} names the owner's process", name_)});
   }
+  if (*marking) return Step::failed(FaultMarks::left_behind());
   const bool worker_runs = worker_.started() && !worker_.look().ended;
   if (worker_runs && !overdue) return Step::wait_for({worker_.fd()}, kShortLook);
   if (worker_runs) {
@@ -192,6 +203,7 @@ Step ScheduledFault::verify() {
 
 void ScheduledFault::recall(const Json& found) {
   if (const std::string name = text_field(found, "table"); !name.empty()) name_ = name;
+  marks_.recall(found);
 }
 
 }  // namespace squall::inject

@@ -12,6 +12,7 @@
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
 #include "inject/faults/network/pair.h"
+#include "inject/faults/network/pair_marker.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"
@@ -66,11 +67,11 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
 // The fault itself; for tests and benchmarks too.
 class ScheduledFault final : public Fault {
  public:
-  // A rule's `queue` is the index of its profile. `effect` names the worker's count that proves it:
-  // delayed, dropped, duplicated, corrupted, overtaken.
+  // A rule's `queue` is the index of its profile, `marked` as in TableFault. `effect` names the
+  // worker's count that proves it: delayed, dropped, duplicated, corrupted, overtaken.
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
-                 FaultContext& context);
+                 Marking marked, FaultContext& context);
 
   // By another worker that serves queues: it reports `first_queue`, and `drained` when told
   // "drain".
@@ -80,7 +81,7 @@ class ScheduledFault final : public Fault {
     base::Json configuration;
   };
   ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
-                 std::string effect, FaultContext& context);
+                 std::string effect, Marking marked, FaultContext& context);
 
   Step arm() override;
   Step effective() override;
@@ -98,6 +99,7 @@ class ScheduledFault final : public Fault {
   QueueWorker queue_worker_;
   std::string effect_;
   FaultContext& context_;
+  FaultMarks marks_;
   std::string name_;
   WorkerWatch worker_;
   std::optional<NftTable> table_;

@@ -17,6 +17,7 @@
 #include "base/text.h"
 #include "inject/cgroup.h"
 #include "inject/network_namespace.h"
+#include "inject/process_table.h"
 
 namespace squall::inject {
 
@@ -262,6 +263,7 @@ std::optional<Telling> by_user(const CallerSearch& search) {
                  .user = user,
                  .group = {},
                  .address = {},
+                 .layout = {},
                  .text = fmt::format("it alone runs as user {}", user)};
 }
 
@@ -284,6 +286,7 @@ std::optional<Telling> by_group(const CallerSearch& search) {
                  .user = 0,
                  .group = {.id = info.st_ino, .level = level},
                  .address = {},
+                 .layout = {},
                  .text = fmt::format("it alone is in cgroup {}", group)};
 }
 
@@ -299,7 +302,64 @@ std::optional<Telling> by_address(const CallerSearch& search) {
                  .user = 0,
                  .group = {},
                  .address = from.address,
+                 .layout = {},
                  .text = fmt::format("it alone speaks from {}", text)};
+}
+
+// Children belong to their parents' pairs: nobody else may be among them.
+base::Status check_descendants(const BindRequest& request, const Party& from,
+                               const std::vector<base::ProcessIdentity>& callers) {
+  SQUALL_ASSIGN(const auto table, read_process_table());
+  std::set<pid_t> tree;
+  for (const base::ProcessIdentity& caller : callers) {
+    SQUALL_TRY(check_not_ourselves(caller.pid));
+    for (const ProcessEntry& entry : tree_of(table, caller)) tree.insert(entry.identity.pid);
+  }
+  for (const model::Service& service : request.map.services) {
+    if (service.external || (service.name == from.service && !from.member)) continue;
+    const auto members = host::find_members(request.host, service);
+    if (!members.ok()) continue;
+    for (const host::Member& member : *members) {
+      const base::ProcessIdentity& identity = member.process.identity;
+      const bool own = std::find(callers.begin(), callers.end(), identity) != callers.end();
+      if (!tree.contains(identity.pid) || (own && service.name == from.service)) continue;
+      return base::Error{
+          .code = base::ErrorCode::kUnsupported,
+          .message = fmt::format("{} (pid {}) of {} {} {}", member.name, identity.pid, service.name,
+                                 own ? "is also" : "was started by", from.name)};
+    }
+  }
+  return {};
+}
+
+base::Result<Telling> by_sockets(const BindRequest& request, const Party& from,
+                                 const std::vector<PacketEndpoint>& endpoints) {
+  const auto no = [](std::string message) {
+    return base::Error{.code = base::ErrorCode::kUnsupported, .message = std::move(message)};
+  };
+  if (from.processes.empty()) return no(from.name + " has no process on this host");
+  for (const PacketEndpoint& endpoint : endpoints) {
+    if (!is_local(endpoint))
+      return no(
+          fmt::format("a mark does not reach {}, which is not on this host", endpoint.text()));
+  }
+  SQUALL_ASSIGN(const host::Process self, request.host.process(request.host.self()));
+  std::vector<base::ProcessIdentity> callers;
+  for (const host::Process& process : from.processes) {
+    if (process.network_namespace != self.network_namespace)
+      return no(fmt::format("a mark does not leave the network namespace of {}", from.name));
+    callers.push_back(process.identity);
+  }
+  SQUALL_TRY(check_descendants(request, from, callers));
+  SQUALL_ASSIGN(const TaskLayout layout, PairMarker::check(callers));
+  return Telling{.way = Telling::Way::kSockets,
+                 .user = 0,
+                 .group = {},
+                 .address = {},
+                 .layout = layout,
+                 .text =
+                     "by the sockets of its processes and their children (BPF), not of "
+                     "processes that take their places"};
 }
 
 }  // namespace
@@ -423,7 +483,7 @@ base::Result<Party> calling_party(const BindRequest& request, const model::Servi
 }
 
 base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, const Party& to,
-                                 const std::vector<PacketEndpoint>& endpoints) {
+                                 const std::vector<PacketEndpoint>& endpoints, bool replies) {
   CallerSearch search{request, from, to, endpoints};
   SQUALL_TRY(search.run());
   // A member is never alone where its peers call, too, now or in a moment.
@@ -433,18 +493,23 @@ base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, 
                    .user = 0,
                    .group = {},
                    .address = {},
+                   .layout = {},
                    .text = "nobody else speaks to it"};
   }
   if (auto telling = by_address(search)) return *telling;
-  if (auto telling = by_user(search)) return *telling;
+  const auto user = by_user(search);
+  if (user && !replies) return *user;
   if (auto telling = by_group(search)) return *telling;
+  const auto sockets = by_sockets(request, from, endpoints);
+  if (sockets.ok()) return *sockets;
+  if (user) return *user;
   std::string others = names_of(search.others());
   if (others.empty()) others = "its peers";
   base::Error error{
       .code = base::ErrorCode::kUnsupported,
       .message = fmt::format("the packets of {} to {} cannot be told apart on this host from those "
-                             "of {}",
-                             from.name, to.name, others),
+                             "of {}; nor by the sockets of its processes: {}",
+                             from.name, to.name, others, sockets.error().to_string()),
       .hint =
           fmt::format("run {} under a user of its own, or in a cgroup v2 of its own; or give {} "
                       "an address of its own for {}; a probe that stands for {} says `from: {}`",

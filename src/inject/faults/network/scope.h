@@ -8,6 +8,7 @@
 
 #include "inject/client.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 
 namespace squall::inject {
 
@@ -52,15 +53,24 @@ base::Result<Party> calling_party(const BindRequest& request, const model::Servi
 
 // How the packets of `from` are told apart from those of others who speak to the same endpoints.
 struct Telling {
-  enum class Way { kAlone, kUser, kGroup, kAddress };
+  enum class Way {
+    kAlone,
+    kUser,
+    kGroup,
+    kAddress,
+    kSockets,  // PairMarker marks them, in both directions
+  };
   Way way = Way::kAlone;
   std::uint32_t user = 0;
   PacketRule::Group group;
   std::vector<std::uint8_t> address;
+  TaskLayout layout;
   std::string text;  // for people: "nobody else speaks to it"
 };
 // kUnsupported, naming the others and what would make it possible, when they cannot be told apart.
+// `replies`: also what `to` sends to `from`, which the user of a sender does not tell.
 base::Result<Telling> tell_apart(const BindRequest& request, const Party& from, const Party& to,
-                                 const std::vector<PacketEndpoint>& endpoints);
+                                 const std::vector<PacketEndpoint>& endpoints,
+                                 bool replies = false);
 
 }  // namespace squall::inject

@@ -25,11 +25,12 @@ constexpr base::Duration kSlowLook = std::chrono::milliseconds(50);
 
 }  // namespace
 
-TableFault::TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context,
-                       std::optional<NetworkNamespace> place)
+TableFault::TableFault(std::string what, std::vector<PacketRule> rules, Marking marked,
+                       FaultContext& context, std::optional<NetworkNamespace> place)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       context_(context),
+      marks_(std::move(marked), context),
       name_("squall_" + context.lease().text()),
       place_(std::move(place)),
       draws_(std::any_of(rules_.begin(), rules_.end(),
@@ -50,9 +51,11 @@ std::string TableFault::counts_proof() const {
 }
 
 Step TableFault::arm() {
-  // Nothing to undo from a journal, but a replay must know which table to look for.
-  if (auto noted = context_.note({{"table", name_}}); !noted.ok())
-    return Step::failed(noted.error());
+  // Nothing to undo from a journal, but a replay must know what to look for.
+  Json found{{"table", name_}};
+  if (auto loaded = marks_.load(found); !loaded.ok()) return Step::failed(loaded.error());
+  if (auto noted = context_.note(found); !noted.ok()) return Step::failed(noted.error());
+  if (auto attached = marks_.attach(); !attached.ok()) return Step::failed(attached.error());
   auto table = [&]() -> base::Result<NftTable> {
     if (!place_) return NftTable::create(name_, rules_);
     SQUALL_ASSIGN(resident_, base::PidFd::open(place_->process));
@@ -66,9 +69,11 @@ Step TableFault::arm() {
   if (!there.ok()) return Step::failed(there.error());
   if (!*there)
     return Step::failed(base::Error{.message = fmt::format("table {} did not appear", name_)});
-  return Step::done(
-      fmt::format("table inet {} is in place with {} rules for {}", name_, rules_.size(), what_),
-      Json{{"table", name_}, {"rules", rules_.size()}}.dump());
+  Json proof{{"table", name_}, {"rules", rules_.size()}};
+  marks_.add_proof(proof);
+  return Step::done(fmt::format("table inet {} is in place with {} rules for {}{}", name_,
+                                rules_.size(), what_, marks_.text()),
+                    proof.dump());
 }
 
 Step TableFault::effective() {
@@ -109,7 +114,10 @@ base::Result<bool> TableFault::is_there() const {
 }
 
 Step TableFault::revert() {
-  if (!table_) return Step::done("there was no table of ours");
+  if (!table_) {
+    marks_.end();
+    return Step::done("there was no table of ours");
+  }
   if (removed_) return Step::done(fmt::format("table inet {} was deleted", name_));
   if (const auto counts = table_->packets(); counts.ok()) counts_ = *counts;
   if (auto removed = table_->remove(); !removed.ok()) {
@@ -120,18 +128,22 @@ Step TableFault::revert() {
   // The socket is closed with this object, after the revert was told: closing it waits some 10 ms
   // for the kernel's own cleaning up, although the rules are out of force already.
   removed_ = true;
+  marks_.end();
   return Step::done(fmt::format("table inet {} is deleted; it {}", name_, met()), counts_proof());
 }
 
 Step TableFault::verify() {
   const auto there = is_there();
   if (!there.ok()) return Step::failed(there.error());
-  if (!*there)
+  const auto marking = marks_.any_left();
+  if (!marking.ok()) return Step::failed(marking.error());
+  if (!*there && !*marking)
     return Step::done(fmt::format("there is no table {} any more", name_),
                       Json{{"table", name_}, {"exists", false}}.dump());
   const base::Instant now = base::BootClock::now();
   if (!gone_wait_since_) gone_wait_since_ = now;
   if (now - *gone_wait_since_ < kOrphanLimit) return Step::wait(kLook);
+  if (!*there) return Step::failed(FaultMarks::left_behind());
   return Step::failed(base::Error{
       .code = base::ErrorCode::kRevertNotVerified,
       .message =
@@ -141,6 +153,7 @@ Step TableFault::verify() {
 
 void TableFault::recall(const Json& found) {
   if (const std::string name = text_field(found, "table"); !name.empty()) name_ = name;
+  marks_.recall(found);
 }
 
 base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
@@ -155,9 +168,10 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds no packet rules"};
   }
-  return std::unique_ptr<Fault>{
-      std::make_unique<TableFault>(text_field(details, "what"), std::move(rules), context,
-                                   namespace_from_json(field(details, "network_namespace")))};
+  SQUALL_ASSIGN(auto marked, marking_from_json(field(details, "marked")));
+  return std::unique_ptr<Fault>{std::make_unique<TableFault>(
+      text_field(details, "what"), std::move(rules), std::move(marked), context,
+      namespace_from_json(field(details, "network_namespace")))};
 }
 
 Json table_details(const std::string& what, const std::vector<PacketRule>& rules,
@@ -256,7 +270,9 @@ base::Result<std::string> rehearse_table_fault(const model::FaultBinding& bindin
       SQUALL_ASSIGN(**endpoint, PacketEndpoint::parse(six ? "::1" : "127.0.0.1", port));
     }
   }
-  TableFault fault{"packets to a scratch port", rules, context};
+  SQUALL_ASSIGN(const Marking marking, marking_from_json(field(binding.details.json(), "marked")));
+  SQUALL_ASSIGN(Marking marked, scratch_marking(marking, pair.port()));
+  TableFault fault{"packets to a scratch port", rules, std::move(marked), context};
   return rehearse_life(fault, "cut a scratch port of the loopback interface", ScratchPair::knock,
                        &pair);
 }

@@ -9,6 +9,7 @@
 
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/network/pair_marker.h"
 #include "inject/network_namespace.h"
 
 namespace squall::inject {
@@ -18,8 +19,9 @@ inline constexpr std::string_view kOwnerTable = "nftables owner table";
 class TableFault final : public Fault {
  public:
   // `what`: "packets from api to db", for texts.
+  // `marked`: whose packets the rules' `marked` means, where the kernel has to tell them apart.
   // `place`: the network namespace of a container; absent: ours.
-  TableFault(std::string what, std::vector<PacketRule> rules, FaultContext& context,
+  TableFault(std::string what, std::vector<PacketRule> rules, Marking marked, FaultContext& context,
              std::optional<NetworkNamespace> place = {});
   Step arm() override;
   Step effective() override;
@@ -36,6 +38,7 @@ class TableFault final : public Fault {
   std::string what_;
   std::vector<PacketRule> rules_;
   FaultContext& context_;
+  FaultMarks marks_;
   std::string name_;
   std::optional<NetworkNamespace> place_;
   base::PidFd resident_;  // of `place_`
@@ -47,7 +50,7 @@ class TableFault final : public Fault {
   std::optional<base::Instant> gone_wait_since_;
 };
 
-// From details: `what` and `rules`.
+// From details: `what`, `rules` and `marked`.
 base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBinding& binding,
                                                         FaultContext& context);
 
