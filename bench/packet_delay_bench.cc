@@ -95,8 +95,9 @@ class Delay {
     rule.destination = inject::PacketEndpoint{.address = {127, 0, 0, 1}, .port = port};
     inject::PacketProfile profile;
     profile.delay = delay;
-    fault_ = std::make_unique<inject::ScheduledFault>("packets", std::vector{rule},
-                                                      std::vector{profile}, 1, "delayed", context_);
+    fault_ =
+        std::make_unique<inject::ScheduledFault>("packets", std::vector{rule}, std::vector{profile},
+                                                 1, "delayed", inject::Marking{}, context_);
     if (auto armed = drive(*fault_, &inject::Fault::arm, 10s); !armed.ok())
       give_up(armed.error().to_string());
   }

@@ -339,10 +339,6 @@ base::Result<std::uint64_t> read_number(const LimitCounter& counter) {
   return static_cast<std::uint64_t>(std::strtoull(text.c_str() + at + skip, nullptr, 10));
 }
 
-namespace {
-
-// The groups of the chosen members, each of which holds them and what descends from them and
-// nothing else.
 base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& members,
                                                          const Controller& controller) {
   struct Shared {
@@ -375,8 +371,6 @@ base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& me
   }
   return groups;
 }
-
-}  // namespace
 
 base::Result<model::FaultBinding> bind_group_limits(
     const BindRequest& request, const Controller& controller, std::string_view what,

@@ -66,6 +66,11 @@ struct Controller {
   std::string_view v1;
   std::string_view v2;
 };
+// The groups of the chosen members, each of which holds them and what descends from them and
+// nothing else; kBlocked with the remedy when one does not.
+base::Result<std::vector<ControllerGroup>> own_groups_of(const ChosenMembers& members,
+                                                         const Controller& controller);
+
 // Binds the members that the fault's parameters choose, each by its group, to what `limit_of` says
 // of that group. kBlocked with the remedy when a group holds others than them and what descends
 // from them. `what`: what the counters count, for texts: "times that it was met:".

@@ -284,7 +284,7 @@ base::Result<ControllerGroup> group_of(const BindRequest& request) {
                           .host = request.host,
                           .seed = request.seed};
   SQUALL_ASSIGN(const ChosenMembers chosen, choose_members(asked));
-  SQUALL_ASSIGN(const auto groups, own_groups_of(chosen, "memory", "memory"));
+  SQUALL_ASSIGN(const auto groups, own_groups_of(chosen, {.v1 = "memory", .v2 = "memory"}));
   if (groups.size() == 1) return groups.front();
   return base::Error{.code = base::ErrorCode::kUnsupported,
                      .message = fmt::format("the members of {} have {} memory cgroups",

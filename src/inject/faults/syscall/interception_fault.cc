@@ -294,23 +294,23 @@ Interception rehearsed(Interception interception) {
 
 base::Result<std::string> rehearse_tracer(const TracerConfiguration& planned,
                                           FaultContext& context) {
-  SQUALL_ASSIGN(const auto scratch, start_scratch(context.programs()));
   // The only call that it makes; where there is none of this name, it is ppoll by another.
   int call = seccomp_syscall_resolve_name("pause");
   if (call < 0) call = seccomp_syscall_resolve_name("ppoll");
-  InterceptionWorkers workers;
-  workers.tracer = TracerConfiguration{.interception = rehearsed(planned.interception),
-                                       .seed = 1,
-                                       .processes = {scratch.second},
-                                       .children = false,
-                                       .calls = {call},
-                                       .path = {},
-                                       .known_calls = {},
-                                       .any_calls = {}};
-  InterceptionFault fault{{scratch.second}, workers, context};
-  auto result = rehearse_life(fault, "stood in the way of a scratch process's system call");
-  context.programs().end(scratch.first);
-  return result;
+  return rehearse_on_scratch({}, context, [&](const model::FaultBinding& scratch) {
+    const base::ProcessIdentity& process = scratch.targets.front().process;
+    InterceptionWorkers workers;
+    workers.tracer = TracerConfiguration{.interception = rehearsed(planned.interception),
+                                         .seed = 1,
+                                         .processes = {process},
+                                         .children = false,
+                                         .calls = {call},
+                                         .path = {},
+                                         .known_calls = {},
+                                         .any_calls = {}};
+    InterceptionFault fault{{process}, workers, context};
+    return rehearse_life(fault, "stood in the way of a scratch process's system call");
+  });
 }
 
 // A file that a process of ours reads again and again.
