@@ -126,7 +126,9 @@ TEST_F(Clock, AStartThatKeepsItsEnvironmentToItselfIsFoundOutAndUndone) {
   EXPECT_NE(failed.text.find("without libfaketime"), std::string::npos) << failed.text;
   EXPECT_FALSE(failed.still_active);
   EXPECT_NE(member(), before);
+  with_ = 0;
   expect_true_time();
+  EXPECT_FALSE(std::filesystem::exists("/dev/shm/faketime_shm_" + std::to_string(member())));
 }
 
 TEST_F(Clock, WhatCannotHaveAnotherClockIsRefused) {

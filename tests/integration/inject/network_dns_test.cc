@@ -10,6 +10,7 @@
 #include <fstream>
 #include <thread>
 
+#include "inject/cgroup.h"
 #include "inject/workers/dns_answers/dns_message.h"
 #include "integration/inject/packet_fixture.h"
 
@@ -292,6 +293,37 @@ TEST_F(NetworkDns, AKilledWorkerOrHolderLetsQuestionsPass) {
   wait_for(LeaseState::kVerified);
   EXPECT_EQ(code(ask(socket, "db.internal")), 0);
   EXPECT_TRUE(worker_.ended());
+}
+
+TEST_F(NetworkDns, AServiceWithoutAUserOfItsOwnIsToldByItsCgroup) {
+  const auto mount = v2_mount();
+  if (!mount.ok()) GTEST_SKIP() << "no cgroup v2";
+  const std::string group = *mount + "/squall-dns-" + std::to_string(::getpid());
+  ASSERT_EQ(::mkdir(group.c_str(), 0755), 0);
+  ASSERT_TRUE(victims_.back().pidfd().signal(SIGKILL).ok());
+  wait_until([&] { return find_victims().empty(); }, "the first member's end");
+  start_victim({"group=" + group});
+  wait_until(
+      [&] {
+        const auto members = find_victims();
+        return members.size() == 1 && members[0].process.cgroup == group.substr(mount->size());
+      },
+      "a member in the group");
+  const auto in_group = [&](const std::string& name) {
+    const auto found = base::run_command(
+        {.argv = {"/bin/sh", "-c",
+                  "echo $$ > " + group + "/cgroup.procs; exec getent ahostsv4 " + name}},
+        20s);
+    return found.ok() ? found->output.substr(0, found->output.find(' ')) : std::string();
+  };
+  const auto lease = arm_kind("network.dns", spoof("db.internal", {"198.51.100.7"}));
+  EXPECT_EQ(in_group("db.internal"), "198.51.100.7");
+  EXPECT_EQ(in_group("other.internal"), kTrue);
+  EXPECT_EQ(look_up(0, "db.internal"), kTrue);
+  revert(lease);
+  EXPECT_EQ(in_group("db.internal"), kTrue);
+  ASSERT_TRUE(victims_.back().pidfd().signal(SIGKILL).ok());
+  wait_until([&] { return ::rmdir(group.c_str()) == 0; }, "an empty group");
 }
 
 TEST_F(NetworkDns, WhatCannotBeToldApartOrMakesNoSenseIsRefused) {

@@ -156,7 +156,12 @@ class FakeClock final : public Fault {
       if (!fresh.ok()) return Step::failed(fresh.error());
       std::vector<Target> faked;
       for (const Target& target : *fresh) {
-        if (is_faked(target.identity.pid, file_)) faked.push_back(target);
+        if (is_faked(target.identity.pid, file_)) {
+          faked.push_back(target);
+        } else {
+          // Its `start` may have run with the library before it became this program.
+          unfaked_.push_back(target);
+        }
       }
       if (faked.size() > faked_.size()) {
         if (auto noted = note_faked(faked); !noted.ok())
@@ -301,7 +306,9 @@ class FakeClock final : public Fault {
   void remove_files() const {
     ::unlink(file_.c_str());
     ::rmdir(std::string(kFolder).c_str());  // stays while another fault has a file there
-    for (const Target& target : faked_) {
+    std::vector<Target> all = faked_;
+    all.insert(all.end(), unfaked_.begin(), unfaked_.end());
+    for (const Target& target : all) {
       ::unlink(fmt::format("/dev/shm/faketime_shm_{}", target.identity.pid).c_str());
       ::unlink(fmt::format("/dev/shm/sem.faketime_sem_{}", target.identity.pid).c_str());
     }
@@ -322,6 +329,7 @@ class FakeClock final : public Fault {
   std::vector<base::PidFd> leaving_;  // those with another clock, at the revert
   std::vector<base::PidFd> running_;  // the same, meanwhile
   std::vector<Target> faked_;
+  std::vector<Target> unfaked_;  // members that are new and have the true clock
   base::Instant sent_at_;
   bool begun_ = false;
   bool started_ = false;
