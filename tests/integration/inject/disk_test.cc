@@ -114,6 +114,58 @@ TEST_F(DiskTest, FilesThatAreOpenAreHitByTheTracerOnly) {
   EXPECT_EQ(report_->calls[kWrite].error, 0);
 }
 
+// A child has copies of its parent's descriptors.
+TEST_F(DiskTest, OpenFilesAreHitInChildrenToo) {
+  start_caller("forks");
+  const auto lease = arm_effective(bind_or_die(
+      "disk.errors",
+      disk_parameters({{"writes", true}, {"error", "ENOSPC"}, {"open_files", "trace"}})));
+  wait_for_turns(3);
+  EXPECT_EQ(report_->calls[kWrite].error, ENOSPC);
+  revert(lease);
+  wait_for_turns(2);
+  EXPECT_EQ(report_->calls[kWrite].error, 0);
+}
+
+TEST_F(DiskTest, FoldersBelowAreHitIfTheyShallBe) {
+  file_ = data_ + "/a/b/file";
+  ASSERT_TRUE(base::make_directories(data_ + "/a/b").ok());
+  start_caller("reopens");
+  start_holder();
+  const auto flat = arm(bind_or_die(
+      "disk.errors", disk_parameters({{"opens", true}, {"error", "EBUSY"}, {"tree", false}})));
+  wait_for(LeaseState::kArmed);
+  wait_for_turns(20);
+  EXPECT_EQ(report_->calls[kOpen].failed, 0u);
+  ASSERT_TRUE(client_->revert(flat, "asked").ok());
+  wait_for(LeaseState::kVerified);
+  const auto lease = arm_effective(
+      bind_or_die("disk.errors", disk_parameters({{"opens", true}, {"error", "EBUSY"}})));
+  EXPECT_EQ(proof_of(armed_).value("marks", 0), 3);
+  wait_for_turns(3);
+  EXPECT_EQ(report_->calls[kOpen].error, EBUSY);
+  revert(lease);
+}
+
+TEST_F(DiskTest, OneFileMayBeNamed) {
+  start_caller("reopens");
+  ASSERT_TRUE(base::write_file_atomically(data_ + "/other", "x").ok());
+  start_holder();
+  Json parameters = disk_parameters({{"opens", true}, {"error", "EPERM"}});
+  parameters["path"] = data_ + "/other";
+  const auto other = arm(bind_or_die("disk.errors", parameters));
+  wait_for(LeaseState::kArmed);
+  wait_for_turns(20);
+  EXPECT_EQ(report_->calls[kOpen].failed, 0u);
+  ASSERT_TRUE(client_->revert(other, "asked").ok());
+  wait_for(LeaseState::kVerified);
+  parameters["path"] = file_;
+  const auto lease = arm_effective(bind_or_die("disk.errors", parameters));
+  wait_for_turns(3);
+  EXPECT_EQ(report_->calls[kOpen].error, EPERM);
+  revert(lease);
+}
+
 TEST_F(DiskTest, AKilledHolderLetsEverythingGo) {
   start_caller("reopens");
   arm_effective(
