@@ -4,12 +4,17 @@
 //            is true; one of them sends itself signals, forks and executes
 //   reopens  opens FILE anew for each read and write
 //   keeps    reads, writes and syncs FILE through a descriptor that it has from the start
+//   forks    children write to FILE through the descriptor of their parent
 //   sleeps   waits in epoll_wait
 //   idles    asks for its process id again and again, which costs next to nothing
+// SIGUSR2 makes it install a system call filter that kills it for a call without number (checks).
 // Found by its marker; ends by itself after two minutes.
 
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <sys/epoll.h>
+#include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -31,6 +36,7 @@ using squall::inject::CallsReport;
 
 CallsReport* report = nullptr;
 volatile std::sig_atomic_t signals = 0;
+volatile std::sig_atomic_t filter_wanted = 0;
 
 std::int64_t now() {
   timespec time{};
@@ -70,6 +76,17 @@ void start_another(char* program) {
   if (!WIFEXITED(status) || WEXITSTATUS(status) != 7) wrong(12, status);
 }
 
+void install_filter() {
+  std::array<sock_filter, 4> program{{BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
+                                      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0xffffffffu, 0, 1),
+                                      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_KILL_PROCESS),
+                                      BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)}};
+  const sock_fprog filter{.len = program.size(), .filter = program.data()};
+  ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+  if (::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_TSYNC, &filter) != 0)
+    wrong(20, errno);
+}
+
 void check_for_ever(int file, int index, char* program) {
   const off_t place = index * 8;
   std::uint64_t kept = 0;
@@ -88,6 +105,10 @@ void check_for_ever(int file, int index, char* program) {
     if (got != 8) wrong(2, got < 0 ? -errno : got);
     if (got == 8 && read != kept) wrong(3, static_cast<std::int64_t>(read));
     if (const long id = ::syscall(SYS_getpid); id != self) wrong(4, id);
+    if (index == 0 && filter_wanted != 0) {
+      filter_wanted = 0;
+      install_filter();
+    }
     if (index == 0 && value % 8 == 0) {
       const int before = signals;
       ::raise(SIGUSR1);
@@ -124,6 +145,21 @@ void use_for_ever(int file) {
   }
 }
 
+void fork_for_ever(int file) {
+  while (true) {
+    const pid_t child = ::fork();
+    if (child == 0) ::_exit(::pwrite(file, "x", 1, 0) == 1 ? 0 : errno);
+    int status = 0;
+    ::waitpid(child, &status, 0);
+    auto& entry = report->calls[squall::inject::kWrite];
+    entry.error = WEXITSTATUS(status);
+    if (entry.error != 0) ++entry.failed;
+    ++entry.made;
+    ++report->turns;
+    ::usleep(500);
+  }
+}
+
 void sleep_for_ever() {
   const int queue = ::epoll_create1(EPOLL_CLOEXEC);
   while (true) {
@@ -152,9 +188,11 @@ int main(int argc, char** argv) {
   const int file = ::open(argv[3], O_RDWR | O_CREAT | O_CLOEXEC, 0644);
   if (report == nullptr || file < 0 || ::ftruncate(file, 64) != 0) return 1;
   ::signal(SIGUSR1, [](int) { signals = signals + 1; });
+  ::signal(SIGUSR2, [](int) { filter_wanted = 1; });
   const std::string mode = argv[4];
   if (mode == "reopens") reopen_for_ever(argv[3]);
   if (mode == "keeps") use_for_ever(file);
+  if (mode == "forks") fork_for_ever(file);
   if (mode == "sleeps") sleep_for_ever();
   if (mode == "idles") idle_for_ever();
   for (int i = 1; i < 4; ++i)

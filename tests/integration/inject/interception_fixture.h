@@ -13,6 +13,7 @@ class InterceptionTest : public InjectTest {
     InjectTest::SetUp();
     if (folder_.empty()) return;
     data_ = folder_ + "/data";
+    file_ = data_ + "/file";
     ASSERT_TRUE(base::make_directories(data_).ok());
     report_ = CallsReport::open((folder_ + "/report").c_str());
     ASSERT_NE(report_, nullptr);
@@ -38,7 +39,7 @@ class InterceptionTest : public InjectTest {
       EXPECT_EQ(::chown((folder_ + "/report").c_str(), kNobody, kNobody), 0);
     }
     auto child = base::spawn(
-        {.argv = {program("calls_for_tests"), folder_, folder_ + "/report", data_ + "/file", mode},
+        {.argv = {program("calls_for_tests"), folder_, folder_ + "/report", file_, mode},
          .parent_death_signal = SIGKILL});
     EXPECT_TRUE(child.ok());
     caller_ = std::move(*child);
@@ -95,6 +96,7 @@ class InterceptionTest : public InjectTest {
   }
 
   std::string data_;
+  std::string file_;  // in it
   CallsReport* report_ = nullptr;
   base::ChildProcess caller_;
   LeaseEvent armed_;

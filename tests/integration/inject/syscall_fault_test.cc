@@ -44,11 +44,10 @@ TEST_F(SyscallFaultTest, CallsWaitAndOthersDoNot) {
       "syscall.fault", call_parameters({{"calls", {"fdatasync"}}, {"delay", 30'000'000}})));
   wait_for_turns(3);
   EXPECT_GE(report_->calls[kSync].took_ns, 30'000'000);
-  EXPECT_LT(report_->calls[kRead].took_ns, 30'000'000);
+  wait_until([&] { return report_->calls[kRead].took_ns < 30'000'000; }, "a quick read");
   EXPECT_EQ(report_->calls[kSync].failed, 0u);
   revert(lease);
-  wait_for_turns(2);
-  EXPECT_LT(report_->calls[kSync].took_ns, 30'000'000);
+  wait_until([&] { return report_->calls[kSync].took_ns < 30'000'000; }, "a quick sync");
 }
 
 // A caller is told that its write failed, and the write was made.
@@ -71,7 +70,6 @@ TEST_F(SyscallFaultTest, ATracerMayBeKilledAtAnyMoment) {
   auto programs = fork_starter();
   ASSERT_TRUE(programs.ok());
   base::Random random{20261121};
-  std::uint64_t hits = 0;
   for (int round = 0; round < 200; ++round) {
     TracerConfiguration configuration;
     configuration.interception.share = 0.5;
@@ -97,7 +95,6 @@ TEST_F(SyscallFaultTest, ATracerMayBeKilledAtAnyMoment) {
       worker = report.process;
       ::usleep(static_cast<useconds_t>(random.below(4000)));
       ASSERT_TRUE(base::PidFd::open(*worker)->signal(SIGKILL).ok());
-      hits += watch.look().count("hit");
     }
     wait_until([&] { return status_field(caller.pid, "TracerPid") == 0; }, "the tracer to let go");
     ASSERT_EQ(report_->wrong, 0u) << "round " << round << " at " << report_->wrong_at << ": "
@@ -143,10 +140,8 @@ TEST_F(SyscallFaultTest, AKilledHolderLetsTheTargetGo) {
       "syscall.fault",
       call_parameters({{"calls", {"pwrite64"}}, {"delay", 5'000'000'000}, {"share", 0.05}})));
   const auto leases = active_leases(state_).value();
-  const base::Instant killed = base::BootClock::now();
   ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
   wait_until([&] { return status_field(caller.pid, "TracerPid") == 0; }, "it to be let go");
-  EXPECT_LT(base::BootClock::now() - killed, 2s);
   EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
   wait_for(LeaseState::kVerified);
   wait_for_turns(50);
@@ -195,6 +190,62 @@ TEST_F(SyscallFaultTest, ATracerEndsByItself) {
   wait_until([&] { return watch.look().ended; }, "the tracer to end");
   EXPECT_EQ(status_field(caller.pid, "TracerPid"), 0);
   expect_nothing_wrong();
+}
+
+TEST_F(SyscallFaultTest, ChildrenAreHitIfTheyShallBe) {
+  start_caller("forks");
+  start_holder();
+  const Json parameters = call_parameters({{"calls", {"pwrite64"}}, {"error", "EIO"}});
+  Json alone = parameters;
+  alone["children"] = false;
+  const auto first = arm(bind_or_die("syscall.fault", alone));
+  wait_for(LeaseState::kArmed);
+  wait_for_turns(20);
+  EXPECT_EQ(report_->calls[kWrite].failed, 0u);
+  ASSERT_TRUE(client_->revert(first, "asked").ok());
+  wait_for(LeaseState::kVerified);
+  const auto second = arm_effective(bind_or_die("syscall.fault", parameters));
+  wait_for_turns(3);
+  EXPECT_EQ(report_->calls[kWrite].error, EIO);
+  revert(second);
+  wait_for_turns(2);
+  EXPECT_EQ(report_->calls[kWrite].error, 0);
+}
+
+// Its filter would kill it for a call without number.
+TEST_F(SyscallFaultTest, ATargetThatFiltersItsCallsIsSpared) {
+  const auto caller = start_caller("checks");
+  const Json parameters = call_parameters({{"calls", {"pwrite64"}}, {"error", "EIO"}});
+  const auto lease = arm_effective(bind_or_die("syscall.fault", parameters));
+  ASSERT_EQ(::kill(caller.pid, SIGUSR2), 0);
+  wait_until([&] { return status_field(caller.pid, "Seccomp") == 2; }, "it to install a filter");
+  wait_for_turns(100);
+  const std::uint64_t refused = report_->refused;
+  wait_for_turns(100);
+  EXPECT_EQ(report_->refused, refused);
+  revert(lease);
+  EXPECT_NE(reverted_.text.find("spared"), std::string::npos) << reverted_.text;
+  expect_nothing_wrong();
+  const auto refusal = try_bind("syscall.fault", parameters);
+  ASSERT_FALSE(refusal.ok());
+  EXPECT_EQ(refusal.error().code, base::ErrorCode::kUnsupported);
+  // What needs no such call works.
+  Json done = parameters;
+  done["done"] = true;
+  const auto again = arm_effective(bind_or_die("syscall.fault", done));
+  wait_until([&] { return report_->wrong > 0; },
+             "a write that was made and is said to have failed");
+  EXPECT_EQ(report_->wrong_at, 3);
+  revert(again);
+}
+
+TEST_F(SyscallFaultTest, ATargetThatDiesIsTold) {
+  const auto caller = start_caller("checks");
+  const auto lease = arm_effective(
+      bind_or_die("syscall.fault", call_parameters({{"calls", {"pwrite64"}}, {"error", "EIO"}})));
+  ASSERT_EQ(::kill(caller.pid, SIGKILL), 0);
+  EXPECT_NE(wait_for_notice().text.find("has ended"), std::string::npos);
+  revert(lease);
 }
 
 TEST_F(SyscallFaultTest, WhatCannotBeIsRefused) {

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <seccomp.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <cstring>
@@ -285,6 +286,14 @@ base::Result<InterceptionWorkers> workers_of(const model::FaultBinding& binding)
                      .message = "the binding names no worker that stands in the way"};
 }
 
+// The scratch process is forked from us: where we are filtered (a service unit, a container), so is
+// it, and no call of it can be made to fail. Then its calls are delayed.
+bool are_filtered() {
+  const auto view = ProcView::open();
+  const auto facts = view.ok() ? view->thread(::getpid()) : std::nullopt;
+  return facts && facts->seccomp != 0;
+}
+
 Interception rehearsed(Interception interception) {
   interception.share = 1;
   interception.jitter = {};
@@ -297,10 +306,12 @@ base::Result<std::string> rehearse_tracer(const TracerConfiguration& planned,
   // The only call that it makes; where there is none of this name, it is ppoll by another.
   int call = seccomp_syscall_resolve_name("pause");
   if (call < 0) call = seccomp_syscall_resolve_name("ppoll");
+  Interception interception = rehearsed(planned.interception);
+  if (are_filtered()) interception = {.share = 1, .delay = kRehearsedDelay};
   return rehearse_on_scratch({}, context, [&](const model::FaultBinding& scratch) {
     const base::ProcessIdentity& process = scratch.targets.front().process;
     InterceptionWorkers workers;
-    workers.tracer = TracerConfiguration{.interception = rehearsed(planned.interception),
+    workers.tracer = TracerConfiguration{.interception = interception,
                                          .seed = 1,
                                          .processes = {process},
                                          .children = false,
