@@ -119,6 +119,10 @@ class Sweep {
       const auto& wanted = options_.kinds;
       if (!wanted.empty() && std::find(wanted.begin(), wanted.end(), scenario.name) == wanted.end())
         continue;
+      if (const std::string missing = stage_.missing_for(scenario); !missing.empty()) {
+        std::cout << fmt::format("{:<20} skipped: {}\n", scenario.name, missing);
+        continue;
+      }
       ++kinds_;
       for (const std::string& role : options_.roles) sweep(scenario, role);
     }
@@ -210,17 +214,19 @@ class Sweep {
 
   // True when the host is as it was before.
   bool try_point(const Point& point) {
-    if (const auto ready = stage_.set_up(); !ready.ok())
+    if (const auto ready = stage_.set_up(*point.scenario); !ready.ok())
       return say(point, ready.error().to_string());
     wait_until([&] {
-      return take_snapshot(stage_.target(), stage_.folder()).at("target").starts_with("1 ");
+      return take_snapshot(stage_.target_of(*point.scenario), stage_.folder())
+          .at("target")
+          .starts_with("1 ");
     });
     const auto binding = bind(stage_, *point.scenario);
     if (!binding.ok()) return say(point, "cannot be bound: " + binding.error().to_string());
     const std::string file = stage_.folder() + "/state-binding.json";
     if (!base::write_file_atomically(file, model::to_json(*binding).dump()).ok())
       return say(point, "cannot write the binding");
-    const Snapshot before = snapshot();
+    const Snapshot before = snapshot(point);
     ::unlink(once_mark().c_str());
 
     base::SpawnOptions options;
@@ -242,15 +248,15 @@ class Sweep {
       return say(point, "cleanup: " + cleaned.error().to_string());
     std::vector<std::string> residue;
     wait_until([&] {
-      residue = differences(before, snapshot());
+      residue = differences(before, snapshot(point));
       return residue.empty();
     });
     for (const std::string& line : residue) say(point, line);
     return residue.empty();
   }
 
-  Snapshot snapshot() const {
-    Snapshot all = take_snapshot(stage_.target(), stage_.folder());
+  Snapshot snapshot(const Point& point) const {
+    Snapshot all = take_snapshot(stage_.target_of(*point.scenario), stage_.folder());
     if (options_.alone) add_bpf_links(all);
     return all;
   }

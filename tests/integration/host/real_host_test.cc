@@ -366,7 +366,7 @@ TEST_F(RealHost, AsksContainerEngines) {
   ASSERT_EQ(containers->size(), 1u);
   EXPECT_EQ((*containers)[0].name, "queue");
   EXPECT_EQ((*containers)[0].labels.at("app"), "q");
-  EXPECT_TRUE(engine->request().starts_with("GET /containers/json HTTP/1.0\r\n"));
+  EXPECT_TRUE(engine->request().starts_with("GET /containers/json?all=true HTTP/1.1\r\n"));
   engine.reset();
   EXPECT_TRUE(read_containers({path}).value_or({Container{}}).empty())
       << "its socket is still there, but nobody listens";
@@ -376,7 +376,7 @@ TEST_F(RealHost, DistrustsAnswersThatAreNone) {
   const std::string path = base::join_path(folder_, "engine.sock");
   {
     Engine engine(path, "HTTP/1.0 500 Internal Server Error\r\n\r\noh no");
-    EXPECT_EQ(read_containers({path}).error().code, ErrorCode::kUnavailable);
+    EXPECT_EQ(read_containers({path}).error().code, ErrorCode::kUnsupported);
   }
   std::filesystem::remove(path);
   Engine engine(path, "HTTP/1.0 200 OK\r\n\r\n{\"not\": \"a list\"}");

@@ -77,7 +77,7 @@ TEST_F(Containers, APausedContainerIsThawedWhenItsEngineIsGone) {
   const auto verified = wait_for(LeaseState::kVerified);
   EXPECT_NE(verified.text.find("thawed by the kernel"), std::string::npos) << verified.text;
   EXPECT_FALSE(is_frozen(pid));
-  podman_->start_service();
+  ASSERT_TRUE(podman_->start_service().ok());
   // Podman goes on calling it paused; what we advise puts that right.
   const auto freezer = freezer_of(pid);
   ASSERT_TRUE(freezer.ok());

@@ -233,6 +233,21 @@ TEST_F(Members, ByContainer) {
   EXPECT_EQ(found(host_, service_).size(), 2u);
 }
 
+TEST_F(Members, NamedOnesByContainer) {
+  host_.add_process(401, 1, {"/bin/redis-server"}).container = "id1";
+  host_.add_process(404, 1, {"/bin/redis-server"}).container = "id2";
+  host_.add_container({.id = "id1", .name = "queue", .image = "redis:7", .labels = {}});
+  host_.add_container({.id = "id2", .name = "cache", .image = "redis:7", .labels = {}});
+  model::MemberSelector first;
+  first.name = "one";
+  first.container.name = "cache";
+  model::MemberSelector second;
+  second.name = "two";
+  second.container.name = "queue";
+  service_.members = {first, second};
+  EXPECT_EQ(found(host_, service_), (std::vector<pid_t>{404, 401}));
+}
+
 TEST_F(Members, ExternalServicesHaveNone) {
   service_.external = true;
   EXPECT_TRUE(found(host_, service_).empty());

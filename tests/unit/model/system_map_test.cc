@@ -45,6 +45,17 @@ TEST(SystemMap, ReadsEveryKeyOfAService) {
   EXPECT_EQ(db->members[1].listens->port, 5433);
 }
 
+TEST(SystemMap, AMemberMayBeAContainer) {
+  const SystemMap map = parse_good_map(
+      "system: shop\nservices:\n  queue:\n    members:\n"
+      "      one: { container: { name: queue-1 } }\n"
+      "      two: { container: { label: app=queue }, role: replica }\n");
+  const auto& members = map.service("queue")->members;
+  ASSERT_EQ(members.size(), 2u);
+  EXPECT_EQ(members[0].container.name, "queue-1");
+  EXPECT_EQ(members[1].container.label, "app=queue");
+}
+
 TEST(SystemMap, ReadsProbesWithDefaultsInBaseUnits) {
   SystemMap map = parse_good_map(orchestrator_map());
   const ProbeSpecification* reads = map.probe("reads");
