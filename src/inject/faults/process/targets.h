@@ -16,6 +16,7 @@
 namespace squall::inject {
 
 class FaultContext;
+struct Reach;
 
 // The parameters by which a fault chooses members; every kind says in words of its own what happens
 // to them.
@@ -79,6 +80,9 @@ struct Target {
 base::Json to_json(const Target& target);
 Target target_from_json(const base::Json& json);
 std::vector<Target> targets_of(const model::FaultBinding& binding);
+
+// For FaultKind::reach: the bound processes, and whether the binding says `restore: start`.
+base::Result<Reach> reach_processes(const model::FaultBinding& binding);
 
 // Opens each; kNotFound with "ended between bind and arm" when one is gone or was reborn.
 base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& targets);

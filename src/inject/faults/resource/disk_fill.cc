@@ -20,6 +20,7 @@
 #include "base/units.h"
 #include "inject/fault.h"
 #include "inject/faults/resource/parameters.h"
+#include "inject/faults/resource/shared_space.h"
 #include "inject/json_fields.h"
 #include "inject/state_directory.h"
 
@@ -312,32 +313,6 @@ void describe_disk_fill(const model::SystemMap&, const model::FaultSpecification
        .lifetime = LifetimeClass::kKernelHeld}};
 }
 
-// The nearest folder above that exists: a state folder may not have been made yet.
-std::string existing_part(std::string path) {
-  std::error_code error;
-  while (path.size() > 1 && !std::filesystem::exists(path, error))
-    path = std::filesystem::path(path).parent_path().string();
-  return path;
-}
-
-// Do the two lie on one filesystem, or share its space (an overlay and the disk below it, two
-// subvolumes)? Those have device numbers of their own, but the very same sizes.
-bool share_space(const std::string& one, const std::string& other) {
-  struct stat first {};
-  struct stat second {};
-  if (::stat(one.c_str(), &first) != 0 || ::stat(other.c_str(), &second) != 0) return true;
-  if (first.st_dev == second.st_dev) return true;
-  for (int attempt = 0; attempt < 3; ++attempt) {  // somebody may write between the two looks
-    struct statfs a {};
-    struct statfs b {};
-    if (::statfs(one.c_str(), &a) != 0 || ::statfs(other.c_str(), &b) != 0) return true;
-    // Two fresh tmpfs are alike, but never share.
-    if (a.f_type == TMPFS_MAGIC || b.f_type == TMPFS_MAGIC) return false;
-    if (a.f_blocks == b.f_blocks && a.f_bfree == b.f_bfree && a.f_files == b.f_files) return true;
-  }
-  return false;
-}
-
 base::Status check_not_our_own(const BindRequest& request, const std::string& path) {
   const StateDirectory state{request.state_directory};
   struct Own {
@@ -347,7 +322,7 @@ base::Status check_not_our_own(const BindRequest& request, const std::string& pa
   for (const Own& own : {Own{state.leases(), "the journals by which faults are undone"},
                          Own{state.durable_leases(), "the journals by which faults are undone"},
                          Own{request.record_directory, "the record of the run"}}) {
-    if (own.folder.empty() || !share_space(path, existing_part(own.folder))) continue;
+    if (own.folder.empty() || !share_space(path, own.folder)) continue;
     return base::Error{
         .code = base::ErrorCode::kBlocked,
         .message =
@@ -455,6 +430,10 @@ base::Result<std::unique_ptr<Fault>> create_disk_fill(const model::FaultBinding&
   return std::unique_ptr<Fault>{std::make_unique<DiskFill>(details, context)};
 }
 
+base::Result<Reach> reach_disk_fill(const model::FaultBinding& binding) {
+  return Reach{.filesystems = {text_field(binding.details.json(), "path")}};
+}
+
 base::Result<std::string> rehearse_disk_fill(const model::FaultBinding& binding,
                                              FaultContext& context) {
   Json details = binding.details.json();
@@ -471,6 +450,7 @@ const FaultKind kResourceDiskFill{.descriptor = &kDescriptor,
                                   .describe = describe_disk_fill,
                                   .bind = bind_disk_fill,
                                   .create = create_disk_fill,
-                                  .rehearse = rehearse_disk_fill};
+                                  .rehearse = rehearse_disk_fill,
+                                  .reach = reach_disk_fill};
 
 }  // namespace squall::inject
