@@ -123,11 +123,13 @@ class UserEngine {
     [[maybe_unused]] const auto wrote = ::write(output, line.data(), line.size());
   }
 
-  static void run(const HolderOptions& options, const model::FaultBinding& binding,
+  static void run(const HolderOptions& options, model::FaultBinding binding,
                   base::Duration duration, bool rehearses, int input, int output) {
+    const bool aims_at_itself = binding.fault == "at-itself";
     auto client = HolderClient::start(options);
     if (!client.ok())
       return say(output, "refused", client.error().message + " Next: " + client.error().hint);
+    if (aims_at_itself) binding.targets[0].process = base::identify_process(::getpid()).value();
     if (rehearses) {
       const auto rehearsed = (*client)->rehearse(binding);
       say(output, rehearsed.ok() ? "rehearsed" : "unrehearsed",

@@ -114,6 +114,16 @@ TEST_F(Callers, ForgedTargetsAreRefused) {
   EXPECT_NE(refused(forged).find("no such kind"), std::string::npos);
 }
 
+// With a warden the engine is in nobody's line, and his own: only the list of runs tells.
+TEST_F(Callers, TheEngineItselfIsNoTarget) {
+  start_warden();
+  start_victim_of(kAlice);
+  auto binding = bind_or_die("process.pause", pause_parameters());
+  binding.fault = "at-itself";
+  UserEngine engine(kAlice, options(), binding);
+  EXPECT_NE(engine.wait_for("failed").find("Squall itself"), std::string::npos);
+}
+
 TEST_F(Callers, ForgedDetailsAreRefusedWhateverThePolicyAllows) {
   write_policy("allow: [{ groups: [61299], kinds: [network, resource, process], paths: [/] }]");
   start_warden();
