@@ -5,7 +5,7 @@
 namespace squall::cli {
 
 std::span<const Command* const> commands() {
-  static constexpr std::array<const Command*, 22> kAll = {
+  static constexpr std::array<const Command*, 23> kAll = {
       &kInitCommand,    &kDoctorCommand, &kCheckCommand,  &kKindsCommand,   &kPlanCommand,
       &kRunCommand,     &kStatusCommand, &kStopCommand,   &kReleaseCommand, &kCleanupCommand,
       &kListCommand,    &kShowCommand,   &kReportCommand, &kExplainCommand, &kDiffCommand,
