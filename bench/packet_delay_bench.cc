@@ -41,6 +41,8 @@ class BenchContext final : public inject::FaultContext {
   base::Status note(const base::Json&) override { return {}; }
   const host::Host& host() override { return host::real_host(); }
   inject::Programs& programs() override { return programs_; }
+  base::Status check_process(const base::ProcessIdentity&) const override { return {}; }
+  uid_t caller() const override { return 0; }
   base::LeaseId lease() const override { return lease_; }
 
  private:

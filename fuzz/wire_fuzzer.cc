@@ -21,6 +21,8 @@ class NoContext final : public inject::FaultContext {
   const host::Host& host() override { return host::real_host(); }
   inject::Programs& programs() override { base::check_failed("programs", __FILE__, __LINE__); }
   base::LeaseId lease() const override { return {}; }
+  base::Status check_process(const base::ProcessIdentity&) const override { return {}; }
+  uid_t caller() const override { return 0; }
 };
 
 // A binding that was decoded is handed to its kind, which must refuse it or make an object of it

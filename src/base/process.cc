@@ -42,6 +42,7 @@ enum class ChildStep {
   kDescriptors,
   kGroups,
   kUser,
+  kPrivileges,
   kDirectory,
   kDeathSignal,
   kExec
@@ -66,6 +67,7 @@ struct ChildPlan {
   uid_t user = static_cast<uid_t>(-1);  // -1: unchanged, as setresuid(2) has it
   gid_t group = static_cast<gid_t>(-1);
   std::vector<gid_t> groups;
+  bool no_new_privileges = false;
   bool new_session = false;
   int death_signal = 0;
   pid_t parent = 0;
@@ -129,6 +131,8 @@ SQUALL_CHILD_CODE ChildStep prepare_child(ChildPlan& plan) {
     if (syscall(SYS_setresgid, plan.group, plan.group, plan.group) != 0) return ChildStep::kGroups;
     if (syscall(SYS_setresuid, plan.user, plan.user, plan.user) != 0) return ChildStep::kUser;
   }
+  if (plan.no_new_privileges && syscall(SYS_prctl, PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    return ChildStep::kPrivileges;
   if (plan.directory != nullptr && syscall(SYS_chdir, plan.directory) != 0)
     return ChildStep::kDirectory;
   // After the change of user, which clears it (prctl(2)).
@@ -239,7 +243,9 @@ void plan_identity(const SpawnOptions& options, ChildPlan& plan) {
   plan.drop = true;
   plan.user = options.user.value_or(static_cast<uid_t>(-1));
   plan.group = options.group.value_or(static_cast<gid_t>(-1));
-  if (options.user)
+  if (options.supplementary_groups)
+    plan.groups = *options.supplementary_groups;
+  else if (options.user)
     plan.groups = groups_of(*options.user, plan.group, options.group.has_value());
   else
     plan.groups = {plan.group};
@@ -303,6 +309,8 @@ Error child_error(const SpawnOptions& options, const ChildPlan& plan) {
       if (number == EPERM) error.hint = "this needs root (CAP_SETUID and CAP_SETGID)";
       return error;
     }
+    case ChildStep::kPrivileges:
+      return system_error(fmt::format("start {}: give up new privileges", name), number);
     case ChildStep::kDirectory:
       return system_error(fmt::format("start {} in {}", name, options.working_directory), number);
     case ChildStep::kDeathSignal:
@@ -389,6 +397,7 @@ Result<ChildProcess> spawn(const SpawnOptions& options) {
   if (!options.working_directory.empty()) plan.directory = options.working_directory.c_str();
   SQUALL_TRY(plan_descriptors(options, null_fd.get(), plan));
   plan_identity(options, plan);
+  plan.no_new_privileges = options.no_new_privileges;
   plan.new_session = options.new_session;
   plan.death_signal = options.parent_death_signal.value_or(0);
   plan.parent = ::getpid();

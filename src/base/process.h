@@ -20,6 +20,9 @@ struct SpawnOptions {
   std::optional<std::map<std::string, std::string>> environment;  // absent: ours
   std::optional<uid_t> user;  // also sets its group and its supplementary groups
   std::optional<gid_t> group;
+  // Instead of the user's own; needs `user` and `group`.
+  std::optional<std::vector<gid_t>> supplementary_groups;
+  bool no_new_privileges = false;         // setuid programs and file capabilities give it nothing
   int standard_input = -1;                // -1: /dev/null
   int standard_output = -1;               // -1: /dev/null
   int standard_error = -1;                // -1: /dev/null

@@ -66,8 +66,8 @@ struct StopNotice {
 
 class HolderClient {
  public:
-  // Asks this host's warden for a holder; without one, a keeper that it starts as a child of this
-  // process. kPermission when we are not root, with the hint.
+  // Asks this host's warden for a holder; root without one, a keeper that it starts as a child of
+  // this process. kPermission when the warden does not serve us, with the hint.
   static base::Result<std::unique_ptr<HolderClient>> start(const HolderOptions& options);
   // Ends the holder in order; all leases are reverted first.
   virtual ~HolderClient() = default;
@@ -151,7 +151,12 @@ base::Result<std::vector<std::string>> cleanup(const std::string& state_director
 base::Result<std::vector<std::string>> forget(const std::string& run,
                                               const std::string& state_directory = {});
 
-// Kill switch: set by `squall stop --all`, ended by `squall stop --release`.
+// Ends every run of this host, also of those that nobody answers for any more, and refuses new ones
+// until release_kill_switch(). Anybody may; without a warden the refusal needs root. As stop().
+base::Result<int> stop_everything(std::string_view who, std::string_view why,
+                                  const std::string& state_directory = {});
+
+// Kill switch: set by `squall stop --all`, ended by `squall release`.
 struct KillSwitch {
   bool engaged = false;
   std::string who;
@@ -161,6 +166,7 @@ struct KillSwitch {
 base::Result<KillSwitch> kill_switch(const std::string& state_directory = {});
 base::Status engage_kill_switch(std::string_view who, std::string_view why,
                                 const std::string& state_directory = {});
+// For root, and through the warden for its group.
 base::Status release_kill_switch(const std::string& state_directory = {});
 
 // Entry of the holder process (`squall holder`, hidden), which the keeper starts: serves the engine

@@ -14,11 +14,13 @@
 #include <cstring>
 
 #include "base/files.h"
+#include "base/text.h"
 #include "inject/client.h"
 #include "inject/json_fields.h"
 #include "inject/poll_loop.h"
 #include "inject/registry.h"
 #include "inject/replay.h"
+#include "inject/warden.h"
 #include "inject/wire.h"
 
 namespace squall::inject {
@@ -34,7 +36,7 @@ constexpr base::Duration kGiveUpAfter = std::chrono::seconds(10);
 constexpr std::size_t kKillSwitchLimit = 64 * 1024;
 
 base::Result<base::UniqueFd> connect_to(const RunFile& run) {
-  base::UniqueFd socket{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0)};
+  base::UniqueFd socket{::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
   if (!socket) return base::system_error("create a socket", errno);
   const std::size_t slash = run.socket.rfind('/');
   const base::UniqueFd folder{
@@ -58,10 +60,13 @@ bool wait_readable(int fd, base::Duration limit) {
 }
 
 base::Result<Finished> ask_to_stop(const RunFile& run, std::string_view who, std::string_view why) {
-  SQUALL_ASSIGN(const base::UniqueFd socket, connect_to(run));
-  SQUALL_ASSIGN(const auto packet,
-                encode(StopMessage{.who = std::string(who), .why = std::string(why)}));
-  SQUALL_TRY(send_packet(socket.get(), packet));
+  auto told = tell_holder_to_stop(run, who, why);
+  // Many may knock at this moment.
+  for (int attempt = 0; attempt < 20 && !told.ok() && alive(run.holder, run.boot_id); ++attempt) {
+    ::poll(nullptr, 0, 50);
+    told = tell_holder_to_stop(run, who, why);
+  }
+  SQUALL_ASSIGN(const base::UniqueFd socket, std::move(told));
   if (!wait_readable(socket.get(), kAnswerLimit)) {
     return base::Error{.code = base::ErrorCode::kTimeout,
                        .message = fmt::format("the holder of run {} does not answer", run.run)};
@@ -180,14 +185,77 @@ base::Result<std::vector<std::string>> replay_all(const StateDirectory& director
                      .context = dead.lines};
 }
 
+// One question to the warden's socket for everybody.
+base::Result<Message> ask_warden(const StateDirectory& directory, const Message& question,
+                                 base::Duration limit) {
+  SQUALL_ASSIGN(const base::UniqueFd socket, connect_to_public(directory));
+  SQUALL_ASSIGN(const auto packet, encode(question));
+  SQUALL_TRY(send_packet(socket.get(), packet));
+  if (!wait_readable(socket.get(), limit))
+    return base::Error{.code = base::ErrorCode::kTimeout,
+                       .message = "the warden does not answer",
+                       .hint = "see `systemctl status squall-warden`"};
+  SQUALL_ASSIGN(const auto answer, receive_packet(socket.get()));
+  return decode(answer);
+}
+
+// The journals are root's: they may hold the secrets of a `command`.
+base::Result<std::vector<ActiveLease>> others_leases(const StateDirectory& directory) {
+  auto answer = ask_warden(directory, StatusMessage{}, std::chrono::seconds(10));
+  if (answer.ok()) {
+    if (auto* reply = std::get_if<StatusReply>(&*answer)) return std::move(reply->leases);
+    return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the warden answers garbage"};
+  }
+  if (answer.error().code != base::ErrorCode::kUnavailable) return std::move(answer).error();
+  if (directory.lease_files().empty()) return std::vector<ActiveLease>{};
+  return base::Error{.code = base::ErrorCode::kPermission,
+                     .message =
+                         "faults are active on this host, and only root may read which: no "
+                         "warden runs that would tell",
+                     .hint = "sudo squall status"};
+}
+
+// What somebody else than root asks the warden to end.
+base::Result<int> stop_through_warden(const StateDirectory& directory, const StopMessage& request) {
+  SQUALL_ASSIGN(const Message answer, ask_warden(directory, request, kAnswerLimit));
+  const auto* finished = std::get_if<Finished>(&answer);
+  if (finished == nullptr)
+    return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the warden answers garbage"};
+  // A holder that died instead of answering is being replayed.
+  const base::Instant deadline = base::BootClock::now() + kAnswerLimit;
+  while (base::BootClock::now() < deadline) {
+    SQUALL_ASSIGN(const auto leases, others_leases(directory));
+    const bool left = std::any_of(leases.begin(), leases.end(), [&](const ActiveLease& lease) {
+      return request.run.empty() || lease.run == request.run;
+    });
+    if (!left && finished->left.empty()) return finished->leases;
+    if (!left || !finished->left.empty()) break;
+    ::poll(nullptr, 0, 50);
+  }
+  return base::Error{.code = base::ErrorCode::kRevertNotVerified,
+                     .message = finished->left.empty() ? "not every fault has ended"
+                                                       : base::join(finished->left, "; "),
+                     .hint = "see `squall status`, then: sudo squall cleanup"};
+}
+
 std::string now_text() {
   return base::format_wall_time(base::real_clock().wall_now());
 }
 
 }  // namespace
 
+base::Result<base::UniqueFd> tell_holder_to_stop(const RunFile& run, std::string_view who,
+                                                 std::string_view why) {
+  SQUALL_ASSIGN(base::UniqueFd socket, connect_to(run));
+  SQUALL_ASSIGN(const auto packet,
+                encode(StopMessage{.who = std::string(who), .why = std::string(why)}));
+  SQUALL_TRY(send_packet(socket.get(), packet));
+  return socket;
+}
+
 base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_directory) {
   const StateDirectory directory{state_directory};
+  if (::geteuid() != 0) return others_leases(directory);
   std::vector<ActiveLease> leases;
   for (const std::string& path : directory.lease_files()) {
     const auto content = read_journal(path);
@@ -235,6 +303,14 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
 base::Result<int> stop(const std::string& run, std::string_view who, std::string_view why,
                        const std::string& state_directory) {
   const StateDirectory directory{state_directory};
+  if (::geteuid() != 0 && connect_to_public(directory).ok()) {
+    const auto runs = run_files(directory);
+    const bool known =
+        std::any_of(runs.begin(), runs.end(), [&](const RunFile& file) { return file.run == run; });
+    if (run.empty() || known)
+      return stop_through_warden(directory,
+                                 {.who = std::string(who), .why = std::string(why), .run = run});
+  }
   int ended = 0;
   bool found = false;
   std::optional<base::Error> failure;
@@ -309,9 +385,42 @@ base::Status engage_kill_switch(std::string_view who, std::string_view why,
 
 base::Status release_kill_switch(const std::string& state_directory) {
   const StateDirectory directory{state_directory};
+  if (::geteuid() != 0) {
+    SQUALL_ASSIGN(const base::UniqueFd socket, connect_to_warden(directory));
+    SQUALL_ASSIGN(const auto packet, encode(ReleaseMessage{}));
+    SQUALL_TRY(send_packet(socket.get(), packet));
+    if (!wait_readable(socket.get(), std::chrono::seconds(10)))
+      return base::Error{.code = base::ErrorCode::kTimeout,
+                         .message = "the warden does not answer"};
+    SQUALL_ASSIGN(const auto answer, receive_packet(socket.get()));
+    SQUALL_ASSIGN(const Message message, decode(answer));
+    if (std::holds_alternative<Finished>(message)) return {};
+    const auto* refused = std::get_if<RehearsedMessage>(&message);
+    if (refused != nullptr && refused->error) return *refused->error;
+    return base::Error{.code = base::ErrorCode::kCorrupt, .message = "the warden answers garbage"};
+  }
   if (::unlink(directory.kill_switch().c_str()) != 0 && errno != ENOENT)
     return base::system_error("remove " + directory.kill_switch(), errno);
   return {};
+}
+
+base::Result<int> stop_everything(std::string_view who, std::string_view why,
+                                  const std::string& state_directory) {
+  const StateDirectory directory{state_directory};
+  if (::geteuid() != 0 && connect_to_public(directory).ok())
+    return stop_through_warden(
+        directory, {.who = std::string(who), .why = std::string(why), .everything = true});
+  // The switch first, so that nothing starts while the rest is being ended. Without it the rest is
+  // ended all the same.
+  auto engaged = engage_kill_switch(who, why, state_directory);
+  SQUALL_ASSIGN(const int ended, stop({}, who, why, state_directory));
+  if (engaged.ok()) return ended;
+  base::Error error = std::move(engaged).error();
+  error.message =
+      fmt::format("{} ended, but new ones are not refused: {}",
+                  base::counted(static_cast<std::size_t>(ended), "fault"), error.message);
+  error.hint = "sudo squall stop --all";
+  return error;
 }
 
 }  // namespace squall::inject

@@ -52,6 +52,21 @@ class FaultContext {
   virtual base::LeaseId lease() const = 0;
   // How long the fault may last from armed; zero when that is not known (a rehearsal, a replay).
   virtual base::Duration duration() const { return {}; }
+  // May the fault touch this process? To be asked for every process that it did not get from its
+  // binding: children, members that came up later. kBlocked when it may not.
+  virtual base::Status check_process(const base::ProcessIdentity& process) const = 0;
+  // The user for whom it is done. What he may not see must not be seen for him.
+  virtual uid_t caller() const = 0;
+};
+
+// What a binding would touch, read from the very fields that create() uses. The gate (gate.h)
+// decides by it whether somebody other than root may.
+struct Reach {
+  std::vector<base::ProcessIdentity> processes{};  // stopped, signalled, limited
+  bool starts = false;                             // runs the map's `start` for them
+  std::vector<std::string> cgroups{};              // folders whose files are written: full paths
+  std::vector<std::string> filesystems{};          // folders on filesystems that are filled
+  std::vector<std::uint16_t> ports{};              // of the network; 0: all
 };
 
 // One fault. Created from its binding; used by one thread. The order of calls is
@@ -89,6 +104,8 @@ struct FaultKind {
   // The same change and its revert on a scratch target of our own; one sentence about it.
   base::Result<std::string> (*rehearse)(const model::FaultBinding& binding,
                                         FaultContext& context) = nullptr;
+  // kCorrupt as create(). Null: for root only, whatever the policy says.
+  base::Result<Reach> (*reach)(const model::FaultBinding& binding) = nullptr;
   // Must its revert survive a reboot? Then its journal lies on disk, synced.
   bool survives_reboot = false;
 };

@@ -32,6 +32,8 @@ constexpr base::Duration kLongestLease = std::chrono::hours(24);
 constexpr base::Duration kGiveUpAfter = std::chrono::seconds(10);
 constexpr std::size_t kUnsentLimit = 4096;
 constexpr std::size_t kStopClientLimit = 16;
+constexpr std::size_t kLeaseLimit = 64;  // each has a journal of its own
+constexpr int kMostMessages = 32;        // of the engine in one turn: deadlines come in between
 
 base::Result<Hello> receive_greeting(int link) {
   pollfd request{.fd = link, .events = POLLIN, .revents = 0};
@@ -63,6 +65,7 @@ base::Status Holder::prepare() {
   SQUALL_TRY(directory_.create());
   if (hello_.mode == Hello::Mode::kReplay) return {};
   SQUALL_TRY(check_run_id(hello_.options.run));
+  SQUALL_ASSIGN(gate_, Gate::open(hello_.caller, hello_.policy_file));
   SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
   for (const RunFile& run : run_files(directory_)) {
     if (run.run == hello_.options.run && alive(run.holder, run.boot_id)) {
@@ -78,7 +81,8 @@ base::Status Holder::prepare() {
                                      .experiment = hello_.options.experiment,
                                      .owner = hello_.owner,
                                      .boot_id = boot_id(),
-                                     .holder = self});
+                                     .holder = self,
+                                     .engine = hello_.engine});
 }
 
 base::Status Holder::open_stop_socket() {
@@ -185,7 +189,7 @@ void Holder::handle(const PollSet& events) {
 }
 
 void Holder::take_control() {
-  while (control_) {
+  for (int i = 0; control_ && i < kMostMessages; ++i) {
     auto packet = receive_packet(control_.get());
     if (packet.ok() && packet->empty()) return;
     auto message = packet.ok() ? decode(*packet) : base::Result<Message>{packet.error()};
@@ -254,9 +258,7 @@ void Holder::take_stop_client() {
 
 void Holder::take_stop_request(int client) {
   const int socket = stop_clients_[static_cast<std::size_t>(client)].get();
-  ucred peer{};
-  socklen_t size = sizeof peer;
-  ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size);
+  const auto peer = peer_account(socket);
   const auto packet = receive_packet(socket);
   if (packet.ok() && packet->empty()) return;
   auto message = packet.ok() ? decode(*packet) : base::Result<Message>{packet.error()};
@@ -265,7 +267,11 @@ void Holder::take_stop_request(int client) {
     stop_clients_.erase(stop_clients_.begin() + client);
     return;
   }
-  stop({.who = fmt::format("{} (user {})", request->who, peer.uid),
+  // Root's word is believed: it is the warden's, or root's own.
+  const bool believed = peer.ok() && peer->is_root();
+  stop({.who = believed    ? request->who
+               : peer.ok() ? user_text(peer->user)
+                           : std::string("somebody"),
         .why = request->why,
         .cause = "stopped"});
 }
@@ -314,36 +320,48 @@ void Holder::fail_arming(const ArmMessage& message, const base::Error& error) {
   say(event);
 }
 
+base::Result<LeaseRecord> Holder::record_of(const ArmMessage& message,
+                                            const FaultKind& kind) const {
+  const model::FaultBinding& binding = message.request.binding;
+  const base::Duration duration = message.request.duration;
+  if (duration <= base::Duration::zero() || duration > kLongestLease)
+    return base::Error{.code = base::ErrorCode::kUsage,
+                       .message = "a lease lasts more than zero and at most 24 hours"};
+  if (leases_.size() >= kLeaseLimit)
+    return base::Error{.code = base::ErrorCode::kExhausted,
+                       .message = fmt::format("a run holds at most {} faults", kLeaseLimit)};
+  SQUALL_ASSIGN(Grant grant, gate_->check(kind, binding, duration, directory_, host::real_host()));
+  SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
+  return LeaseRecord{.lease = message.lease,
+                     .run = hello_.options.run,
+                     .experiment = hello_.options.experiment,
+                     .reason = hello_.options.reason,
+                     .owner = hello_.owner,
+                     .grant = std::move(grant),
+                     .system_directory = hello_.options.system_directory,
+                     .boot_id = boot_id(),
+                     .holder = self,
+                     .engine = hello_.engine,
+                     .starter = programs_->process(),
+                     .binding = binding,
+                     .duration = duration,
+                     .requested = base::BootClock::now(),
+                     .resources = resources_of(binding)};
+}
+
 void Holder::arm(ArmMessage message) {
   const auto refuse = [&](base::ErrorCode code, std::string text) {
     fail_arming(message, base::Error{.code = code, .message = std::move(text)});
   };
   if (ending_) return refuse(base::ErrorCode::kStopped, "the run is being stopped");
-  const base::Duration duration = message.request.duration;
-  if (duration <= base::Duration::zero() || duration > kLongestLease)
-    return refuse(base::ErrorCode::kUsage, "a lease lasts more than zero and at most 24 hours");
   const FaultKind* kind = find_kind(message.request.binding.kind);
   if (kind == nullptr) return refuse(base::ErrorCode::kUnsupported, "no such kind of fault");
-  const auto self = base::identify_process(::getpid());
-  if (!self.ok()) return fail_arming(message, self.error());
-  LeaseRecord record{.lease = message.lease,
-                     .run = hello_.options.run,
-                     .experiment = hello_.options.experiment,
-                     .reason = hello_.options.reason,
-                     .owner = hello_.owner,
-                     .system_directory = hello_.options.system_directory,
-                     .boot_id = boot_id(),
-                     .holder = *self,
-                     .engine = hello_.engine,
-                     .starter = programs_->process(),
-                     .binding = message.request.binding,
-                     .duration = duration,
-                     .requested = base::BootClock::now(),
-                     .resources = resources_of(message.request.binding)};
-  auto journal = acquire(directory_, record, *kind);
+  auto record = record_of(message, *kind);
+  if (!record.ok()) return fail_arming(message, record.error());
+  auto journal = acquire(directory_, *record, *kind);
   if (!journal.ok()) return fail_arming(message, journal.error());
   leases_.push_back(
-      std::make_unique<Lease>(std::move(record), *kind, std::move(*journal), means()));
+      std::make_unique<Lease>(std::move(*record), *kind, std::move(*journal), means()));
   leases_.back()->arm();
 }
 
@@ -364,9 +382,15 @@ void Holder::rehearse(const RehearseMessage& message) {
   if (!leases_.empty())
     return answer(base::Error{.code = base::ErrorCode::kConflict,
                               .message = "no rehearsal while faults are active"});
+  if (!gate_)
+    return answer(base::Error{.code = base::ErrorCode::kStopped, .message = "the run is over"});
+  auto grant = gate_->check(*kind, message.binding, {}, directory_, host::real_host());
+  if (!grant.ok()) return answer(std::move(grant).error());
   LeaseRecord record;
   record.lease = base::LeaseId::generate();
   record.binding = message.binding;
+  record.grant = std::move(*grant);
+  record.grant.targets.push_back(::geteuid());  // scratch processes are ours
   Lease scratch{record,
                 *kind,
                 std::nullopt,

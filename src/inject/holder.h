@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "inject/gate.h"
 #include "inject/keeper.h"
 #include "inject/lease.h"
 #include "inject/poll_loop.h"
@@ -47,6 +48,7 @@ class Holder {
   void take_stop_client();
   void take_stop_request(int client);
   void arm(ArmMessage message);
+  base::Result<LeaseRecord> record_of(const ArmMessage& message, const FaultKind& kind) const;
   void rehearse(const RehearseMessage& message);
   void check_heartbeat();
   void revert_all(std::string_view cause);
@@ -71,6 +73,7 @@ class Holder {
   std::vector<base::UniqueFd> stop_clients_;
   Hello hello_;
   StateDirectory directory_;
+  std::optional<Gate> gate_;  // from prepare() on; not in a replay, which lets nobody in
   std::unique_ptr<Programs> programs_;
   std::vector<std::unique_ptr<Lease>> leases_;
   std::vector<DamagedJournal> damaged_;  // replay only

@@ -34,6 +34,7 @@ std::string lease_to_text(const LeaseRecord& r) {
                      {"experiment", r.experiment},
                      {"reason", r.reason},
                      {"owner", r.owner},
+                     {"grant", to_json(r.grant)},
                      {"system_directory", r.system_directory},
                      {"boot_id", r.boot_id},
                      {"holder", to_json(r.holder)},
@@ -61,6 +62,7 @@ base::Result<LeaseRecord> lease_from_text(std::string_view text) {
   record.experiment = text_field(json, "experiment");
   record.reason = text_field(json, "reason");
   record.owner = text_field(json, "owner");
+  record.grant = grant_from_json(field(json, "grant"));
   record.system_directory = text_field(json, "system_directory");
   record.boot_id = text_field(json, "boot_id");
   record.holder = identity_field(json, "holder");
@@ -154,7 +156,7 @@ base::Result<LeaseJournal> LeaseJournal::create(const std::string& folder,
   LeaseJournal journal;
   journal.path_ = new_path;
   journal.file_ = base::UniqueFd{
-      ::open(new_path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0644)};
+      ::open(new_path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (!journal.file_) return refuse(base::system_error("create " + new_path, errno));
   const int allocated = ::posix_fallocate(journal.file_.get(), 0, LeaseJournal::kSize);
   if (allocated != 0) return refuse(base::system_error("reserve space in " + folder, allocated));

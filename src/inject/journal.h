@@ -18,6 +18,7 @@
 #include "base/fd.h"
 #include "base/ids.h"
 #include "base/result.h"
+#include "inject/caller.h"
 #include "inject/client.h"
 #include "model/plan.h"
 
@@ -28,7 +29,8 @@ struct LeaseRecord {
   std::string run;
   std::string experiment;
   std::string reason;
-  std::string owner;  // user name
+  std::string owner;  // who, in words
+  Grant grant;        // and what he may
   std::string system_directory;
   std::string boot_id;  // /proc/sys/kernel/random/boot_id when it was written
   base::ProcessIdentity holder;

@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "base/process.h"
+#include "inject/registry.h"
 
 namespace squall::inject {
 
@@ -32,6 +33,11 @@ constexpr int kHolderLink = 5;
 constexpr auto kBusyLimit = std::chrono::seconds(30);
 constexpr int kReplayLimit = 2;
 constexpr std::size_t kRunLimit = 256;
+// One user cannot keep the others out.
+constexpr std::size_t kRunLimitOfOne = 16;
+constexpr int kMostAccepted = 16;  // in one turn
+constexpr auto kGreetingLimit = std::chrono::seconds(5);
+constexpr base::Duration kLongestSilence = std::chrono::seconds(60);
 
 // Heartbeats are counted without the time that the machine was suspended: nobody answers then.
 using Heartbeat = std::chrono::steady_clock;  // CLOCK_MONOTONIC, as the timer
@@ -66,6 +72,14 @@ base::Result<base::UniqueFd> peer_process(int socket, const base::ProcessIdentit
   return pidfd;
 }
 
+base::Result<base::ProcessIdentity> peer_identity(int socket) {
+  ucred peer{};
+  socklen_t size = sizeof peer;
+  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
+    return base::system_error("ask who connected", errno);
+  return base::identify_process(peer.pid);
+}
+
 }  // namespace
 
 base::Status send_word(int link, LinkWord word) {
@@ -83,6 +97,8 @@ base::Result<std::optional<LinkWord>> receive_word(int link) {
 struct Keeper::Run {
   base::UniqueFd engine;  // closed once the engine is gone
   base::UniqueFd engine_process;
+  Account caller;
+  Heartbeat::time_point greets_until = Heartbeat::time_point::max();
   std::optional<Hello> hello;
   std::optional<base::ChildProcess> holder;
   base::UniqueFd link;
@@ -113,32 +129,68 @@ void Keeper::adopt(base::UniqueFd engine) {
 // A run without an engine: its holder finds out by itself that there is nobody to tell.
 void Keeper::replay_all(const std::string& state_directory) {
   auto run = std::make_unique<Run>();
-  run->hello = Hello{.mode = Hello::Mode::kReplay, .options = {}, .owner = "root", .engine = {}};
+  run->hello = Hello{.mode = Hello::Mode::kReplay, .options = {}, .owner = "root"};
   run->hello->options.state_directory = state_directory;
   run->engine_process.reset(static_cast<int>(::syscall(SYS_pidfd_open, ::getpid(), 0)));
   start_holder(*run, Hello::Mode::kReplay);
   runs_.push_back(std::move(run));
 }
 
-void Keeper::listen(base::UniqueFd socket, base::ServiceManager manager) {
-  listener_ = std::move(socket);
-  manager_ = std::move(manager);
+void Keeper::serve_host(WardenDuty duty) {
+  duty_ = std::move(duty);
   next_word_ = Heartbeat::now();
 }
 
-void Keeper::accept_engine() {
-  base::UniqueFd engine{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
-  if (engine && runs_.size() < kRunLimit) adopt(std::move(engine));
+void Keeper::accept_engines() {
+  for (int i = 0; i < kMostAccepted; ++i) {
+    base::UniqueFd engine{
+        ::accept4(duty_.control.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK)};
+    if (!engine) return;
+    const auto caller = peer_account(engine.get());
+    adopt(std::move(engine));
+    Run& run = *runs_.back();
+    run.greets_until = Heartbeat::now() + kGreetingLimit;
+    if (!caller.ok()) {
+      turn_away(run, caller.error());
+    } else if (is_crowded(*caller)) {
+      turn_away(run, {.code = base::ErrorCode::kExhausted,
+                      .message = "the warden serves as many runs as it can",
+                      .hint = "`squall status` shows them; wait, or stop one"});
+    } else {
+      run.caller = *caller;
+    }
+  }
+}
+
+// The newest is counted, too.
+bool Keeper::is_crowded(const Account& caller) const {
+  const auto of_one = std::count_if(runs_.begin(), runs_.end(), [&](const auto& run) {
+    return run->caller.user == caller.user && run->engine;
+  });
+  return runs_.size() > kRunLimit ||
+         (!caller.is_root() && static_cast<std::size_t>(of_one) >= kRunLimitOfOne);
+}
+
+void Keeper::turn_away(Run& run, const base::Error& error) {
+  // A flood must not fill the log.
+  if (const auto now = Heartbeat::now(); now >= next_complaint_) {
+    next_complaint_ = now + std::chrono::seconds(1);
+    base::log_warning("an engine is turned away",
+                      {{"caller", user_text(run.caller.user)}, {"error", error.to_string()}});
+  }
+  const auto packet = encode(RehearsedMessage{.id = 0, .text = {}, .error = error});
+  if (packet.ok() && run.engine) (void)send_packet(run.engine.get(), *packet);
+  run.engine.reset();
 }
 
 // Ready from the first turn on: what must be undone is being undone, and whoever comes is refused
 // what is not free yet.
 void Keeper::tell_manager() {
   const auto now = Heartbeat::now();
-  if (!listener_ || now < next_word_) return;
-  manager_.say_ready(fmt::format("{} runs", runs_.size()));
-  manager_.say_alive();
-  const auto interval = manager_.watchdog();
+  if (!duty_.control || now < next_word_) return;
+  duty_.manager.say_ready(fmt::format("{} runs", runs_.size()));
+  duty_.manager.say_alive();
+  const auto interval = duty_.manager.watchdog();
   next_word_ = interval ? now + *interval / 3 : Heartbeat::time_point::max();
 }
 
@@ -153,11 +205,12 @@ int Keeper::run() {
     base::log_error("the keeper cannot start", {{"error", prepared.error().to_string()}});
     return 1;
   }
-  while (listener_ || !runs_.empty()) {
+  while (duty_.control || !runs_.empty()) {
     tell_manager();
     const PollSet events = wait_for_events();
     if (events.is_ready(signals_.get())) take_signals();
-    if (events.is_ready(listener_.get())) accept_engine();
+    if (events.is_ready(duty_.control.get())) accept_engines();
+    if (duty_.everybody && duty_.everybody->serve(events)) replay_all(duty_.state_directory);
     for (const auto& run : runs_) serve(*run, events);
     std::erase_if(runs_, [](const auto& run) { return run->over(); });
   }
@@ -168,10 +221,12 @@ PollSet Keeper::wait_for_events() const {
   PollSet events;
   events.watch(signals_.get());
   events.watch(timer_.get());
-  events.watch(listener_.get());
+  events.watch(duty_.control.get());
   auto next = next_word_;
+  if (duty_.everybody) next = std::min(next, duty_.everybody->watch(events));
   for (const auto& run : runs_) {
     events.watch(run->engine.get());
+    if (run->engine && !run->hello) next = std::min(next, run->greets_until);
     events.watch(run->link.get());
     if (run->holder) events.watch(run->holder->pidfd().get());
     if (run->holder && run->link) next = std::min(next, run->next_question);
@@ -185,8 +240,9 @@ PollSet Keeper::wait_for_events() const {
 void Keeper::take_signals() {
   signalfd_siginfo info{};
   while (::read(signals_.get(), &info, sizeof info) == static_cast<ssize_t>(sizeof info)) {
-    manager_.say_stopping();
-    listener_.reset();
+    duty_.manager.say_stopping();
+    duty_.control.reset();
+    duty_.everybody.reset();
     next_word_ = Heartbeat::time_point::max();
     for (const auto& run : runs_) {
       if (!run->holder) {
@@ -199,6 +255,7 @@ void Keeper::take_signals() {
 }
 
 void Keeper::serve(Run& run, const PollSet& events) {
+  if (run.engine && !run.hello && Heartbeat::now() >= run.greets_until) run.engine.reset();
   if (events.is_ready(run.engine.get())) take_engine(run);
   if (events.is_ready(run.link.get())) take_link(run);
   if (run.holder && run.holder->pidfd().ended()) return holder_ended(run);
@@ -210,10 +267,45 @@ void Keeper::take_engine(Run& run) {
   if (packet.ok() && packet->empty()) return;
   auto message = packet.ok() ? decode(*packet) : base::Result<Message>{packet.error()};
   auto* hello = message.ok() ? std::get_if<Hello>(&*message) : nullptr;
+  if (message.ok() && duty_.control && !run.hello &&
+      std::holds_alternative<ReleaseMessage>(*message))
+    return release_switch(run);
   // Gone, or it says what we do not know. Its holder sees to the faults.
   if (hello == nullptr || run.hello) return run.engine.reset();
-  run.hello = std::move(*hello);
+  if (auto admitted = admit(run, std::move(*hello)); !admitted.ok())
+    return turn_away(run, admitted.error());
   start_holder(run, run.hello->mode);
+}
+
+// The engine's word counts only where it can do no harm.
+base::Status Keeper::admit(Run& run, Hello hello) {
+  SQUALL_TRY(check_run_id(hello.options.run));
+  SQUALL_ASSIGN(run.caller, peer_account(run.engine.get()));
+  SQUALL_ASSIGN(run.engine_process, peer_process(run.engine.get(), hello.engine));
+  hello.caller = run.caller;
+  if (duty_.control) {
+    hello.options.state_directory = duty_.state_directory;
+    hello.policy_file = duty_.policy_file;
+  }
+  if (!run.caller.is_root()) {
+    SQUALL_ASSIGN(hello.engine, peer_identity(run.engine.get()));
+    hello.owner = user_text(run.caller.user);
+    if (hello.options.renewal_limit > kLongestSilence) {
+      return base::Error{.code = base::ErrorCode::kUsage,
+                         .message = "an engine may be silent for a minute at most"};
+    }
+  }
+  run.hello = std::move(hello);
+  return {};
+}
+
+void Keeper::release_switch(Run& run) {
+  const auto released = release_kill_switch(duty_.state_directory);
+  if (!released.ok()) return turn_away(run, released.error());
+  base::log_info("the kill switch is released", {{"by", user_text(run.caller.user)}});
+  const auto packet = encode(Finished{});
+  if (packet.ok()) (void)send_packet(run.engine.get(), *packet);
+  run.engine.reset();
 }
 
 void Keeper::take_link(Run& run) {
@@ -273,9 +365,6 @@ void Keeper::start_holder(Run& run, Hello::Mode mode) {
 }
 
 base::Status Keeper::try_to_start_holder(Run& run, Hello::Mode mode) {
-  if (!run.engine_process) {
-    SQUALL_ASSIGN(run.engine_process, peer_process(run.engine.get(), run.hello->engine));
-  }
   SQUALL_ASSIGN(auto control, socket_pair());
   SQUALL_ASSIGN(auto link, socket_pair());
   base::SpawnOptions spawn;

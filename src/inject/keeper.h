@@ -4,6 +4,7 @@
 // it survives whatever a fault does to its holder. See docs/safety-of-injection.md for who may die.
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,9 +12,19 @@
 #include "base/fd.h"
 #include "base/service_manager.h"
 #include "inject/poll_loop.h"
+#include "inject/public_socket.h"
 #include "inject/wire.h"
 
 namespace squall::inject {
+
+// What makes a keeper the warden of a host.
+struct WardenDuty {
+  base::UniqueFd control;  // listens for engines
+  std::unique_ptr<PublicSocket> everybody;
+  base::ServiceManager manager;
+  std::string state_directory;  // of every run: engines have no say in it
+  std::string policy_file;      // empty: the host's
+};
 
 class Keeper {
  public:
@@ -27,8 +38,8 @@ class Keeper {
   void adopt(base::UniqueFd engine);
   // Undoes what dead holders have left, of whatever run.
   void replay_all(const std::string& state_directory);
-  // Adopts every engine that connects, and tells `manager` how it goes.
-  void listen(base::UniqueFd socket, base::ServiceManager manager);
+  // Adopts every engine that connects, and tells the service manager how it goes.
+  void serve_host(WardenDuty duty);
   // Until the last run is over and, when it listens, until it is told to end. Returns the exit
   // status: 0, or 8 when something was not undone.
   int run();
@@ -38,7 +49,11 @@ class Keeper {
 
   base::Status prepare();
   PollSet wait_for_events() const;
-  void accept_engine();
+  void accept_engines();
+  bool is_crowded(const Account& caller) const;
+  void turn_away(Run& run, const base::Error& error);
+  base::Status admit(Run& run, Hello hello);
+  void release_switch(Run& run);
   void tell_manager();
   void take_signals();
   void serve(Run& run, const PollSet& events);
@@ -53,9 +68,9 @@ class Keeper {
   std::vector<std::unique_ptr<Run>> runs_;
   base::UniqueFd signals_;
   base::UniqueFd timer_;
-  base::UniqueFd listener_;  // invalid: serves those it was given
-  base::ServiceManager manager_;
+  WardenDuty duty_;  // without a control socket: serves those it was given
   std::chrono::steady_clock::time_point next_word_ = std::chrono::steady_clock::time_point::max();
+  std::chrono::steady_clock::time_point next_complaint_{};
   int exit_status_ = 0;
 };
 

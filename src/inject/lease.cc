@@ -22,6 +22,7 @@ constexpr base::Duration kArmingLimit = std::chrono::seconds(60);
 Lease::Lease(LeaseRecord record, const FaultKind& kind, std::optional<LeaseJournal> journal,
              Means means)
     : record_(std::move(record)),
+      programs_(means.programs, record_.grant),
       kind_(kind),
       journal_(std::move(journal)),
       means_(std::move(means)),

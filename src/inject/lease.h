@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "inject/caller.h"
 #include "inject/client.h"
 #include "inject/fault.h"
 #include "inject/journal.h"
@@ -53,9 +54,13 @@ class Lease final : public FaultContext {
   // FaultContext
   base::Status note(const base::Json& found) override;
   const host::Host& host() override { return means_.host; }
-  Programs& programs() override { return means_.programs; }
+  Programs& programs() override { return programs_; }
   base::LeaseId lease() const override { return record_.lease; }
   base::Duration duration() const override { return record_.duration; }
+  base::Status check_process(const base::ProcessIdentity& process) const override {
+    return inject::check_process(record_.grant, process);
+  }
+  uid_t caller() const override { return record_.grant.caller.user; }
 
  private:
   enum class Stage { kArming, kAwaitingEffect, kHolding, kSteady, kReverting, kVerifying, kOver };
@@ -70,6 +75,7 @@ class Lease final : public FaultContext {
   void tell_notice(const std::string& text);
 
   LeaseRecord record_;
+  GrantedPrograms programs_;
   const FaultKind& kind_;
   std::optional<LeaseJournal> journal_;
   Means means_;

@@ -83,22 +83,44 @@ std::optional<char> process_state(const base::ProcessIdentity& identity) {
   return entry->state;
 }
 
-base::Status check_not_ourselves(pid_t pid) {
-  const auto refused = [&](std::string_view what) {
-    return base::Error{.code = base::ErrorCode::kBlocked,
-                       .message = fmt::format("process {} is {}", pid, what),
-                       .hint = "narrow the service's selector so that it names only the service"};
-  };
-  if (pid <= 1) return refused("the first process of this system: no fault is aimed at it");
-  if (pid == kKernelThreads) return refused("the kernel's: no fault is aimed at it");
-  pid_t ours = ::getpid();
-  while (ours > 1) {
-    if (ours == pid) return refused("Squall itself, or a process that started it");
-    const auto entry = read_entry(ours);
+namespace {
+
+base::Error refused(pid_t pid, std::string_view what) {
+  return base::Error{.code = base::ErrorCode::kBlocked,
+                     .message = fmt::format("process {} is {}", pid, what),
+                     .hint = "narrow the service's selector so that it names only the service"};
+}
+
+}  // namespace
+
+base::Status check_does_not_carry(pid_t pid, pid_t squall) {
+  for (pid_t each = squall; each > 1;) {
+    if (each == pid) return refused(pid, "Squall itself, or a process that started it");
+    const auto entry = read_entry(each);
     if (!entry) break;
-    ours = entry->parent;
+    each = entry->parent;
   }
   return {};
+}
+
+base::Status check_not_forked_by(pid_t pid, pid_t squall) {
+  // What a holder forks: its starter and its workers, by the names that they give themselves.
+  // Services that it started again are its children, too, and are fair game.
+  const auto target = read_entry(pid);
+  if (!target || !target->name.starts_with("squall-")) return {};
+  for (pid_t each = target->parent; each > 1;) {
+    if (each == squall) return refused(pid, "Squall itself");
+    const auto entry = read_entry(each);
+    if (!entry) break;
+    each = entry->parent;
+  }
+  return {};
+}
+
+base::Status check_not_ourselves(pid_t pid) {
+  if (pid <= 1) return refused(pid, "the first process of this system: no fault is aimed at it");
+  if (pid == kKernelThreads) return refused(pid, "the kernel's: no fault is aimed at it");
+  return check_does_not_carry(pid, ::getpid());
 }
 
 }  // namespace squall::inject

@@ -30,5 +30,10 @@ std::optional<char> process_state(const base::ProcessIdentity& identity);
 // kBlocked when `pid` is 1, a kernel thread's parent, this process, or one that this process
 // descends from: a fault there could stop Squall itself.
 base::Status check_not_ourselves(pid_t pid);
+// The same for another process of ours: kBlocked when `pid` is `squall` or one that it descends
+// from.
+base::Status check_does_not_carry(pid_t pid, pid_t squall);
+// kBlocked when `pid` is a process that `squall` forked for itself: a starter, a worker.
+base::Status check_not_forked_by(pid_t pid, pid_t squall);
 
 }  // namespace squall::inject

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <poll.h>
+#include <pwd.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -40,6 +41,21 @@ std::span<const std::byte> bytes_of(const std::string& text) {
 base::Result<Json> json_of(const std::vector<std::byte>& packet) {
   return base::parse_json({reinterpret_cast<const char*>(packet.data()), packet.size()},
                           kPacketLimit);
+}
+
+// As login would give it: nothing of ours.
+std::map<std::string, std::string> clean_environment(uid_t user) {
+  std::map<std::string, std::string> environment{
+      {"PATH", "/usr/local/bin:/usr/bin:/bin"}, {"HOME", "/"}, {"LANG", "C.UTF-8"}};
+  std::array<char, 4096> buffer{};
+  passwd entry{};
+  passwd* found = nullptr;
+  if (::getpwuid_r(user, &entry, buffer.data(), buffer.size(), &found) == 0 && found != nullptr) {
+    environment["HOME"] = entry.pw_dir;
+    environment["USER"] = entry.pw_name;
+    environment["LOGNAME"] = entry.pw_name;
+  }
+  return environment;
 }
 
 // ---- the starter process
@@ -141,14 +157,22 @@ class Starter {
     programs_.push_back(std::move(program));
   }
 
+  static void become(const Account& account, base::SpawnOptions& options) {
+    options.user = account.user;
+    options.group = account.group;
+    options.supplementary_groups = account.groups;
+    options.no_new_privileges = true;
+    options.environment = clean_environment(account.user);
+  }
+
   static base::Status start_program(const Json& json, RunningProgram& program) {
     base::SpawnOptions options;
     options.argv = texts_field(json, "argv");
     options.working_directory = text_field(json, "directory");
     options.new_session = true;
-    options.environment = environment_with(field(json, "environment"));
-    if (field(json, "user").is_number())
-      options.user = static_cast<uid_t>(unsigned_field(json, "user"));
+    if (field(json, "account").is_object())
+      become(account_from_json(field(json, "account")), options);
+    add_environment(field(json, "environment"), options);
     std::array<int, 2> pipe{-1, -1};
     if (program.purpose == ProgramRequest::Purpose::kCommand) {
       if (::pipe2(pipe.data(), O_CLOEXEC) != 0) return base::system_error("create a pipe", errno);
@@ -165,17 +189,22 @@ class Starter {
     return {};
   }
 
-  // Nothing when there is nothing to add.
-  static std::optional<std::map<std::string, std::string>> environment_with(const Json& more) {
-    if (!more.is_object() || more.empty()) return std::nullopt;
+  // To the environment of its account, or else to ours.
+  static void add_environment(const Json& more, base::SpawnOptions& options) {
+    if (!more.is_object() || more.empty()) return;
+    std::map<std::string, std::string> all = options.environment.value_or(our_environment());
+    for (const auto& [name, value] : more.items()) {
+      if (value.is_string()) all[name] = value.get<std::string>();
+    }
+    options.environment = std::move(all);
+  }
+
+  static std::map<std::string, std::string> our_environment() {
     std::map<std::string, std::string> all;
     for (char** entry = environ; *entry != nullptr; ++entry) {
       const std::string text = *entry;
       const std::size_t at = text.find('=');
       if (at != std::string::npos) all[text.substr(0, at)] = text.substr(at + 1);
-    }
-    for (const auto& [name, value] : more.items()) {
-      if (value.is_string()) all[name] = value.get<std::string>();
     }
     return all;
   }
@@ -334,7 +363,7 @@ class StarterClient final : public Programs {
                  {"argv", request.argv},
                  {"directory", request.directory},
                  {"limit_ns", request.limit.count()}};
-    if (request.user) json["user"] = *request.user;
+    if (request.account) json["account"] = to_json(*request.account);
     if (!request.environment.empty()) json["environment"] = request.environment;
     outcomes_[id] = {};
     if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok())
@@ -420,6 +449,36 @@ class StarterClient final : public Programs {
 };
 
 }  // namespace
+
+// The numbers of refused ones are far from those of the others.
+constexpr std::uint64_t kFirstRefused = std::uint64_t{1} << 62;
+
+std::uint64_t GrantedPrograms::start(const ProgramRequest& request) {
+  const bool program = request.purpose == ProgramRequest::Purpose::kService ||
+                       request.purpose == ProgramRequest::Purpose::kCommand;
+  if (!program || grant_.caller.is_root()) return programs_.start(request);
+  const bool service = request.purpose == ProgramRequest::Purpose::kService;
+  const auto account = service ? grant_.start_as : std::optional<Account>{grant_.caller};
+  if (!account || account->is_root()) {
+    const std::uint64_t id = kFirstRefused + refused_.size();
+    refused_[id] = base::Error{
+        .code = base::ErrorCode::kBlocked,
+        .message = fmt::format("{} may not start services here", user_text(grant_.caller.user)),
+        .hint = "start it by hand"};
+    return id;
+  }
+  ProgramRequest granted = request;
+  granted.account = account;
+  return programs_.start(granted);
+}
+
+ProgramOutcome GrantedPrograms::outcome(std::uint64_t id) {
+  const auto refused = refused_.find(id);
+  if (refused == refused_.end()) return programs_.outcome(id);
+  ProgramOutcome outcome;
+  outcome.error = refused->second;
+  return outcome;
+}
 
 base::Result<std::unique_ptr<Programs>> fork_starter() {
   std::array<int, 2> pair{};

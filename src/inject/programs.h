@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
+#include "inject/caller.h"
 
 namespace squall::inject {
 
@@ -28,9 +29,10 @@ struct ProgramRequest {
   Purpose purpose = Purpose::kCommand;
   std::vector<std::string> argv;
   std::string directory;
-  base::Duration limit{};     // kCommand
-  std::optional<uid_t> user;  // absent: ours
-  // kService and kCommand: what it has in its environment beside what we have.
+  base::Duration limit{};  // kCommand
+  // Absent: ours, with our environment. Else with a clean environment and no way to new privileges.
+  std::optional<Account> account{};
+  // kService and kCommand: what it has in its environment besides.
   std::map<std::string, std::string> environment = {};
 };
 
@@ -58,6 +60,25 @@ class Programs {
   virtual void end(std::uint64_t id) = 0;
   // Says something to a kWorker; what comes back, if anything, is its next report.
   virtual void tell(std::uint64_t id, const std::string& text) = 0;
+};
+
+// The programs of one lease: whatever a kind asks for, it runs with the rights of the lease's
+// caller, and a service with those that the gate found for it. Nothing else lets a kind start any.
+class GrantedPrograms final : public Programs {
+ public:
+  // Both must outlive it.
+  GrantedPrograms(Programs& programs, const Grant& grant) : programs_(programs), grant_(grant) {}
+  std::uint64_t start(const ProgramRequest& request) override;
+  ProgramOutcome outcome(std::uint64_t id) override;
+  int fd() const override { return programs_.fd(); }
+  base::ProcessIdentity process() const override { return programs_.process(); }
+  void end(std::uint64_t id) override { programs_.end(id); }
+  void tell(std::uint64_t id, const std::string& text) override { programs_.tell(id, text); }
+
+ private:
+  Programs& programs_;
+  const Grant& grant_;
+  std::map<std::uint64_t, base::Error> refused_;
 };
 
 // Forks the starter. Call it while this process has one thread and holds no fault descriptor.

@@ -19,10 +19,22 @@ using base::Json;
 constexpr std::size_t kRunFileLimit = 64 * 1024;
 constexpr std::size_t kRunIdLimit = 64;
 
-base::Status refuse_ourselves(const model::FaultBinding& binding) {
-  for (const model::BoundTarget& target : binding.targets) {
+// Our own processes, and the engines and holders of every run with what they descend from: a fault
+// there could take away those who are to end it.
+base::Status refuse_ourselves(const StateDirectory& directory, const LeaseRecord& record) {
+  std::vector<pid_t> pillars{record.engine.pid};
+  for (const RunFile& run : run_files(directory)) {
+    if (!alive(run.holder, run.boot_id)) continue;
+    pillars.push_back(run.holder.pid);
+    pillars.push_back(run.engine.pid);
+  }
+  for (const model::BoundTarget& target : record.binding.targets) {
     if (target.process.pid == 0) continue;
     SQUALL_TRY(check_not_ourselves(target.process.pid));
+    for (const pid_t pillar : pillars) {
+      SQUALL_TRY(check_does_not_carry(target.process.pid, pillar));
+      SQUALL_TRY(check_not_forked_by(target.process.pid, pillar));
+    }
   }
   return {};
 }
@@ -80,14 +92,14 @@ std::vector<std::string> resources_of(const model::FaultBinding& binding) {
 
 base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseRecord& record,
                                    const FaultKind& kind) {
-  SQUALL_TRY(refuse_ourselves(record.binding));
+  SQUALL_TRY(refuse_ourselves(directory, record));
   SQUALL_ASSIGN(const base::UniqueFd lock, directory.lock());
   SQUALL_ASSIGN(const KillSwitch stop, kill_switch(directory.path()));
   if (stop.engaged) {
     return base::Error{.code = base::ErrorCode::kBlocked,
                        .message = fmt::format("the kill switch is engaged since {} by {}: {}",
                                               stop.since, stop.who, stop.why),
-                       .hint = "when it is safe again: squall stop --release"};
+                       .hint = "when it is safe again: squall release"};
   }
   SQUALL_TRY(check_conflicts(directory, record));
   return LeaseJournal::create(
@@ -112,11 +124,9 @@ base::Status check_run_id(const std::string& run) {
 }
 
 base::Status write_run_file(const StateDirectory& directory, const RunFile& run) {
-  const Json json = {{"run", run.run},
-                     {"experiment", run.experiment},
-                     {"owner", run.owner},
-                     {"boot_id", run.boot_id},
-                     {"holder", to_json(run.holder)}};
+  const Json json = {
+      {"run", run.run},         {"experiment", run.experiment},  {"owner", run.owner},
+      {"boot_id", run.boot_id}, {"holder", to_json(run.holder)}, {"engine", to_json(run.engine)}};
   return base::write_file_atomically(base::join_path(directory.runs(), run.run + ".json"),
                                      json.dump(-1, ' ', false, Json::error_handler_t::replace));
 }
@@ -133,7 +143,8 @@ std::vector<RunFile> run_files(const StateDirectory& directory) {
                     .experiment = text_field(*json, "experiment"),
                     .owner = text_field(*json, "owner"),
                     .boot_id = text_field(*json, "boot_id"),
-                    .holder = identity_field(*json, "holder")});
+                    .holder = identity_field(*json, "holder"),
+                    .engine = identity_field(*json, "engine")});
   }
   return runs;
 }

@@ -2,6 +2,7 @@
 // Which leases exist on this host, and who may add one.
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inject/fault.h"
@@ -31,9 +32,14 @@ struct RunFile {
   std::string owner;
   std::string boot_id;
   base::ProcessIdentity holder;
+  base::ProcessIdentity engine = {};
 };
 base::Status write_run_file(const StateDirectory& directory, const RunFile& run);
 std::vector<RunFile> run_files(const StateDirectory& directory);
+// Connects to the run's stop socket and says who wants its end; never blocks. The holder's last
+// word (Finished) comes over what is returned.
+base::Result<base::UniqueFd> tell_holder_to_stop(const RunFile& run, std::string_view who,
+                                                 std::string_view why);
 // Run ids become file names.
 base::Status check_run_id(const std::string& run);
 

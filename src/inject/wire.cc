@@ -26,11 +26,14 @@ enum class Type : std::uint16_t {
   kRevert = 4,
   kRehearse = 5,
   kEnd = 6,
+  kRelease = 7,
   kReady = 101,
   kEvent = 102,
   kRehearsed = 103,
   kFinished = 104,
   kStop = 105,
+  kStatus = 106,
+  kStatusReply = 107,
 };
 
 constexpr std::array<std::pair<LeaseState, std::string_view>, 7> kStates{{
@@ -67,6 +70,45 @@ base::Error error_from_json(const Json& json) {
   return error;
 }
 
+Json lease_to_json(const ActiveLease& lease) {
+  Json processes = Json::array();
+  for (const auto& process : lease.processes) processes.push_back(to_json(process));
+  return {{"lease", lease.lease.text()},
+          {"run", lease.run},
+          {"experiment", lease.experiment},
+          {"fault", lease.fault},
+          {"kind", lease.kind},
+          {"reason", lease.reason},
+          {"targets", lease.targets},
+          {"processes", processes},
+          {"owner", lease.owner},
+          {"state", to_string(lease.state)},
+          {"ends_ns", base::to_nanoseconds(lease.ends)},
+          {"holder", to_json(lease.holder)},
+          {"holder_alive", lease.holder_alive}};
+}
+
+ActiveLease active_lease_from(const Json& json) {
+  ActiveLease lease;
+  lease.lease = lease_id_from(text_field(json, "lease")).value_or(base::LeaseId{});
+  lease.run = text_field(json, "run");
+  lease.experiment = text_field(json, "experiment");
+  lease.fault = text_field(json, "fault");
+  lease.kind = text_field(json, "kind");
+  lease.reason = text_field(json, "reason");
+  lease.targets = texts_field(json, "targets");
+  const Json& processes = field(json, "processes");
+  if (processes.is_array()) {
+    for (const Json& item : processes) lease.processes.push_back(identity_of(item));
+  }
+  lease.owner = text_field(json, "owner");
+  lease.state = lease_state_from(text_field(json, "state")).value_or(LeaseState::kFailed);
+  lease.ends = base::instant_from_nanoseconds(integer_field(json, "ends_ns"));
+  lease.holder = identity_field(json, "holder");
+  lease.holder_alive = boolean_field(json, "holder_alive");
+  return lease;
+}
+
 struct Encoder {
   Type type = Type::kHello;
   Json body = Json::object();
@@ -82,8 +124,11 @@ struct Encoder {
             {"renewal_limit_ns", o.renewal_limit.count()},
             {"state_directory", o.state_directory},
             {"owner", m.owner},
-            {"engine", to_json(m.engine)}};
+            {"engine", to_json(m.engine)},
+            {"caller", to_json(m.caller)},
+            {"policy_file", m.policy_file}};
   }
+  void operator()(const ReleaseMessage&) { type = Type::kRelease; }
   void operator()(const ArmMessage& m) {
     type = Type::kArm;
     body = {{"lease", m.lease.text()},
@@ -127,7 +172,17 @@ struct Encoder {
   }
   void operator()(const StopMessage& m) {
     type = Type::kStop;
-    body = {{"who", m.who}, {"why", m.why}, {"cause", m.cause}};
+    body = {{"who", m.who},
+            {"why", m.why},
+            {"cause", m.cause},
+            {"run", m.run},
+            {"everything", m.everything}};
+  }
+  void operator()(const StatusMessage&) { type = Type::kStatus; }
+  void operator()(const StatusReply& m) {
+    type = Type::kStatusReply;
+    body = {{"leases", Json::array()}, {"complete", m.complete}};
+    for (const ActiveLease& lease : m.leases) body["leases"].push_back(lease_to_json(lease));
   }
 };
 
@@ -150,6 +205,8 @@ base::Result<Message> decode_hello(const Json& json) {
   hello.options.state_directory = text_field(json, "state_directory");
   hello.owner = text_field(json, "owner");
   hello.engine = identity_field(json, "engine");
+  hello.caller = account_from_json(field(json, "caller"));
+  hello.policy_file = text_field(json, "policy_file");
   if (hello.options.renewal_limit <= base::Duration::zero())
     return corrupt("a greeting has no renewal limit");
   return Message{std::move(hello)};
@@ -217,7 +274,21 @@ base::Result<Message> decode_body(Type type, const Json& json) {
     case Type::kStop:
       return Message{StopMessage{.who = text_field(json, "who"),
                                  .why = text_field(json, "why"),
-                                 .cause = text_field(json, "cause")}};
+                                 .cause = text_field(json, "cause"),
+                                 .run = text_field(json, "run"),
+                                 .everything = boolean_field(json, "everything")}};
+    case Type::kRelease:
+      return Message{ReleaseMessage{}};
+    case Type::kStatus:
+      return Message{StatusMessage{}};
+    case Type::kStatusReply: {
+      StatusReply reply{.leases = {}, .complete = boolean_field(json, "complete")};
+      const Json& leases = field(json, "leases");
+      if (leases.is_array()) {
+        for (const Json& item : leases) reply.leases.push_back(active_lease_from(item));
+      }
+      return Message{std::move(reply)};
+    }
   }
   return corrupt(fmt::format("a message has the unknown type {}", static_cast<int>(type)));
 }

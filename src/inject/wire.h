@@ -11,6 +11,7 @@
 
 #include "base/fd.h"
 #include "base/result.h"
+#include "inject/caller.h"
 #include "inject/client.h"
 
 namespace squall::inject {
@@ -20,9 +21,14 @@ struct Hello {
   enum class Mode { kHold, kReplay };  // kReplay: undo what the dead holder of this run left
   Mode mode = Mode::kHold;
   HolderOptions options;
+  // The keeper puts what the kernel says in their place; what an engine says here is not believed.
   std::string owner;
   base::ProcessIdentity engine;
+  Account caller;
+  std::string policy_file;  // empty: the host's
 };
+// Instead of a greeting: takes the kill switch back.
+struct ReleaseMessage {};
 // ---- engine to holder ----
 struct ArmMessage {
   base::LeaseId lease;
@@ -53,16 +59,24 @@ struct Finished {  // the last message: nothing is held any more, or `left` says
   int leases = 0;  // ended since the start
   std::vector<std::string> left;
 };
-// ---- stop socket, and the holder's word of it to the engine ----
+// ---- stop sockets, and the holder's word of it to the engine ----
 struct StopMessage {
   std::string who;
   std::string why;
   std::string cause = "stopped";
+  // To the warden's public socket only.
+  std::string run = {};     // empty: every run of this host
+  bool everything = false;  // and refuse new leases from now on
+};
+struct StatusMessage {};
+struct StatusReply {
+  std::vector<ActiveLease> leases;
+  bool complete = true;  // false: there are more than fit
 };
 
-using Message =
-    std::variant<Hello, ArmMessage, RenewMessage, RevertMessage, RehearseMessage, EndMessage, Ready,
-                 LeaseEvent, RehearsedMessage, Finished, StopMessage>;
+using Message = std::variant<Hello, ArmMessage, RenewMessage, RevertMessage, RehearseMessage,
+                             EndMessage, Ready, LeaseEvent, RehearsedMessage, Finished, StopMessage,
+                             ReleaseMessage, StatusMessage, StatusReply>;
 
 // The largest packet: Linux's default limit for one is 208 KiB.
 inline constexpr std::size_t kPacketLimit = 160 * 1024;

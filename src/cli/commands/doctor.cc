@@ -12,6 +12,7 @@
 #include "engine/situation.h"
 #include "host/host.h"
 #include "inject/client.h"
+#include "inject/policy.h"
 #include "inject/warden.h"
 
 namespace squall::cli {
@@ -48,6 +49,29 @@ base::ExitStatus check_experiment(const Arguments& arguments, const std::string&
   return status;
 }
 
+// Who may inject faults here: we, by which way, and what the policy says to others than root.
+void print_callers() {
+  const inject::WardenReport warden = inject::examine_warden();
+  const bool may = geteuid() == 0 || warden.usable;
+  print_line(fmt::format("{} {}",
+                         may ? paint("ok", Colour::kGreen, colour_on_output())
+                             : paint("no", Colour::kRed, colour_on_output()),
+                         warden.text));
+  if (!warden.remedy.empty()) print_line("   " + warden.remedy);
+  const auto policy = inject::read_policy({});
+  if (policy.ok()) {
+    print_line(
+        fmt::format("{} policy {}: {}; others than root may otherwise only touch processes "
+                    "of their own",
+                    paint("ok", Colour::kGreen, colour_on_output()), policy->file,
+                    base::counted(policy->rules.size(), "rule")));
+  } else if (geteuid() == 0 || policy.error().code != base::ErrorCode::kPermission) {
+    print_line(fmt::format("{} policy: only root may inject faults until it is put right:\n{}",
+                           paint("no", Colour::kRed, colour_on_output()), policy.error().message));
+    if (!policy.error().hint.empty()) print_line("   " + policy.error().hint);
+  }
+}
+
 base::ExitStatus run(const Arguments& arguments) {
   if (const auto file = arguments.option("--for")) return check_experiment(arguments, *file);
   const auto reports = inject::probe_mechanisms();
@@ -55,16 +79,12 @@ base::ExitStatus run(const Arguments& arguments) {
   if (arguments.flag("--json")) {
     base::Json json = {{"root", geteuid() == 0}, {"mechanisms", base::Json::array()}};
     for (const auto& report : reports) json["mechanisms"].push_back(as_json(report));
-    json["warden"] = inject::warden_runs();
+    const inject::WardenReport warden = inject::examine_warden();
+    json["warden"] = warden.runs;
+    json["may_inject"] = geteuid() == 0 || warden.usable;
     if (leases.ok()) json["active_leases"] = leases->size();
     print_json(json);
     return base::ExitStatus::kHeld;
-  }
-  if (geteuid() != 0) {
-    print_line(
-        fmt::format("{} not root: this version injects faults only as root (sudo squall run "
-                    "...)",
-                    paint("no", Colour::kRed, colour_on_output())));
   }
   for (const auto& report : reports) {
     print_line(fmt::format("{} {:<24} {:<12} {}",
@@ -73,9 +93,7 @@ base::ExitStatus run(const Arguments& arguments) {
                            report.mechanism, model::to_string(report.lifetime), report.detail));
     if (!report.works && !report.remedy.empty()) print_line(fmt::format("   {}", report.remedy));
   }
-  print_line(inject::warden_runs()
-                 ? "a warden runs on this host and serves every run"
-                 : "no warden runs on this host: each run starts a keeper of its own");
+  print_callers();
   if (!leases.ok()) {
     (void)fail(leases.error());
   } else if (leases->empty()) {

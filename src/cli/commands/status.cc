@@ -67,8 +67,7 @@ base::ExitStatus run(const Arguments& arguments) {
   for (const auto& lease : *leases) print(as_text(lease));
   if (engaged->engaged) {
     print_line(
-        fmt::format("kill switch: engaged by {} since {}: {}\n  release it with `squall stop "
-                    "--release`",
+        fmt::format("kill switch: engaged by {} since {}: {}\n  release it with `squall release`",
                     engaged->who, engaged->since, engaged->why));
   }
   return base::ExitStatus::kHeld;

@@ -30,13 +30,6 @@ bool has_orphans() {
 }
 
 base::ExitStatus run(const Arguments& arguments) {
-  if (arguments.flag("--release")) {
-    if (const auto released = inject::release_kill_switch(); !released.ok()) {
-      return fail(released.error());
-    }
-    print_line("the kill switch is off; experiments may run again");
-    return base::ExitStatus::kHeld;
-  }
   const bool all = arguments.flag("--all");
   const std::string run = arguments.positional("RUN");
   if (!all && run.empty()) {
@@ -47,15 +40,9 @@ base::ExitStatus run(const Arguments& arguments) {
   }
   const std::string who = user_name();
   const std::string why = arguments.option_or("--reason", "stopped by hand");
-  // The switch first, so that nothing starts while the rest is being ended.
-  if (all) {
-    if (const auto engaged = inject::engage_kill_switch(who, why); !engaged.ok()) {
-      return fail(engaged.error());
-    }
-    print_line("new experiments are refused until `squall stop --release`");
-  }
-  auto stopped = inject::stop(run, who, why);
+  auto stopped = all ? inject::stop_everything(who, why) : inject::stop(run, who, why);
   if (!stopped.ok()) return fail(stopped.error());
+  if (all) print_line("new experiments are refused until `squall release`");
   // Faults whose holder is dead are nobody's to stop; their journals say how they are undone.
   std::vector<std::string> undone;
   if (all && has_orphans()) {
@@ -76,7 +63,6 @@ base::ExitStatus run(const Arguments& arguments) {
 constexpr std::array kPositionals = {Positional{"RUN", "Run id, or a part of it", false}};
 constexpr std::array kOptions = {
     Option{"--all", {}, "End every fault on this host and refuse new ones"},
-    Option{"--release", {}, "Allow experiments again after --all"},
     Option{"--reason", "TEXT", "Why; recorded and shown to the others"}};
 constexpr std::array<std::string_view, 2> kExamples = {
     "squall stop 3f2a", "squall stop --all --reason 'incident 4711'"};
@@ -87,7 +73,9 @@ const Command kStopCommand{
     .name = "stop",
     .group = "Run",
     .summary = "Revert faults now: those of one run, or all on this host",
-    .details = "Works when the engine is dead or hangs. Returns when the reverts are verified.",
+    .details =
+        "Anybody may. Works when the engine is dead or hangs. Returns when the reverts are "
+        "verified. After --all new faults are refused until `squall release`.",
     .positionals = kPositionals,
     .options = kOptions,
     .examples = kExamples,

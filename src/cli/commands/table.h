@@ -13,6 +13,7 @@ extern const Command kPlanCommand;
 extern const Command kRunCommand;
 extern const Command kStatusCommand;
 extern const Command kStopCommand;
+extern const Command kReleaseCommand;
 extern const Command kCleanupCommand;
 extern const Command kListCommand;
 extern const Command kShowCommand;

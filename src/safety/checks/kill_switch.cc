@@ -14,7 +14,7 @@ CheckResult check_kill_switch(const Situation& situation) {
   if (!engaged) return pass("off");
   return block(
       fmt::format("engaged by {} since {}: {}", engaged->who, engaged->since, engaged->why),
-      "when it is safe again: squall stop --release");
+      "when it is safe again: squall release");
 }
 
 }  // namespace squall::safety

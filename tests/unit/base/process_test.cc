@@ -218,6 +218,10 @@ TEST(Process, DropsToAUser) {
   EXPECT_EQ(result.value().output, "65534\n65534\n65534\nCapEff:\t0000000000000000\n");
   options.group = 1;
   EXPECT_EQ(split(run_command(options, 60s).value().output, '\n')[1], "1");
+  options.argv = {"/bin/sh", "-c", "id -G; grep ^NoNewPrivs /proc/self/status"};
+  options.supplementary_groups = {1, 61299};
+  options.no_new_privileges = true;
+  EXPECT_EQ(run_command(options, 60s).value().output, "1 61299\nNoNewPrivs:\t1\n");
 }
 
 TEST(Process, BecomingOurselvesNeedsNoPrivilege) {

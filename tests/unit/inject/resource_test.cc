@@ -133,6 +133,8 @@ class GroupFiles : public ::testing::Test {
     const host::Host& host() override { return fake; }
     Programs& programs() override { std::abort(); }
     base::LeaseId lease() const override { return {}; }
+    base::Status check_process(const base::ProcessIdentity&) const override { return {}; }
+    uid_t caller() const override { return 0; }
     host::FakeHost fake;
     std::vector<Json> notes;
   };

@@ -320,6 +320,8 @@ TEST(Bindings, ABrokenBindingIsRefusedByEveryKind) {
       const host::Host& host() override { return host::real_host(); }
       Programs& programs() override { std::abort(); }
       base::LeaseId lease() const override { return {}; }
+      base::Status check_process(const base::ProcessIdentity&) const override { return {}; }
+      uid_t caller() const override { return 0; }
     } context;
     const auto fault = kind->create(binding, context);
     EXPECT_FALSE(fault.ok()) << binding.kind;

@@ -96,7 +96,7 @@ class Run {
                                       .argv = argv_,
                                       .directory = directory,
                                       .limit = limit,
-                                      .user = {}});
+                                      .account = {}});
     }
     ProgramOutcome outcome = context.programs().outcome(*id_);
     if (!outcome.error && !outcome.exit_status) return std::nullopt;
@@ -289,7 +289,18 @@ base::Result<std::unique_ptr<Fault>> create_command(const model::FaultBinding& b
   return std::unique_ptr<Fault>{std::make_unique<CommandFault>(details, context)};
 }
 
-base::Result<std::string> rehearse_command(const model::FaultBinding& binding, FaultContext&) {
+// Nothing that the caller could not reach himself: the programs have his rights.
+base::Result<Reach> reach_command(const model::FaultBinding&) {
+  return Reach{};
+}
+
+base::Result<std::string> rehearse_command(const model::FaultBinding& binding,
+                                           FaultContext& context) {
+  if (context.caller() != 0)
+    return fmt::format(
+        "the programs will run with the rights of user {}; they were not run, "
+        "because they act on the real system",
+        context.caller());
   SQUALL_TRY(check_programs(binding.details.json()));
   return std::string{
       "the programs exist and may be run; they were not run, because they act on the real system"};
@@ -303,6 +314,7 @@ const FaultKind kCommand{.descriptor = &kDescriptor,
                          .bind = bind_command,
                          .create = create_command,
                          .rehearse = rehearse_command,
+                         .reach = reach_command,
                          .survives_reboot = true};
 
 }  // namespace squall::inject

@@ -79,6 +79,7 @@ const FaultKind kNetworkBandwidth{.descriptor = &kDescriptor,
                                   .describe = describe_bandwidth,
                                   .bind = bind_bandwidth,
                                   .create = create_scheduled,
-                                  .rehearse = rehearse_scheduled};
+                                  .rehearse = rehearse_scheduled,
+                                  .reach = reach_rules};
 
 }  // namespace squall::inject

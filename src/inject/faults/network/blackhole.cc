@@ -74,6 +74,7 @@ const FaultKind kNetworkBlackhole{.descriptor = &kDescriptor,
                                   .describe = describe_blackhole,
                                   .bind = bind_blackhole,
                                   .create = create_table_fault,
-                                  .rehearse = rehearse_table_fault};
+                                  .rehearse = rehearse_table_fault,
+                                  .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -88,6 +88,7 @@ const FaultKind kNetworkBurstLoss{.descriptor = &kDescriptor,
                                   .describe = describe_burst_loss,
                                   .bind = bind_burst_loss,
                                   .create = create_scheduled,
-                                  .rehearse = rehearse_scheduled};
+                                  .rehearse = rehearse_scheduled,
+                                  .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -71,6 +71,7 @@ const FaultKind kNetworkCorrupt{.descriptor = &kDescriptor,
                                 .describe = describe_corrupt,
                                 .bind = bind_corrupt,
                                 .create = create_scheduled,
-                                .rehearse = rehearse_scheduled};
+                                .rehearse = rehearse_scheduled,
+                                .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -61,6 +61,7 @@ const FaultKind kNetworkDuplicate{.descriptor = &kDescriptor,
                                   .describe = describe_duplicate,
                                   .bind = bind_duplicate,
                                   .create = create_scheduled,
-                                  .rehearse = rehearse_scheduled};
+                                  .rehearse = rehearse_scheduled,
+                                  .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -94,6 +94,7 @@ const FaultKind kNetworkLatency{.descriptor = &kDescriptor,
                                 .describe = describe_latency,
                                 .bind = bind_latency,
                                 .create = create_scheduled,
-                                .rehearse = rehearse_scheduled};
+                                .rehearse = rehearse_scheduled,
+                                .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -96,6 +96,7 @@ const FaultKind kNetworkLoss{.descriptor = &kDescriptor,
                              .describe = describe_loss,
                              .bind = bind_loss,
                              .create = create_table_fault,
-                             .rehearse = rehearse_table_fault};
+                             .rehearse = rehearse_table_fault,
+                             .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -356,6 +356,7 @@ const FaultKind kNetworkPartition{.descriptor = &kDescriptor,
                                   .describe = describe_partition,
                                   .bind = bind_partition,
                                   .create = create_table_fault,
-                                  .rehearse = rehearse_table_fault};
+                                  .rehearse = rehearse_table_fault,
+                                  .reach = reach_rules};
 
 }  // namespace squall::inject

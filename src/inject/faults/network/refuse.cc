@@ -117,6 +117,7 @@ const FaultKind kNetworkRefuse{.descriptor = &kDescriptor,
                                .describe = describe_refuse,
                                .bind = bind_refuse,
                                .create = create_table_fault,
-                               .rehearse = rehearse_table_fault};
+                               .rehearse = rehearse_table_fault,
+                               .reach = reach_rules};
 
 }  // namespace squall::inject

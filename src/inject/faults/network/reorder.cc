@@ -70,6 +70,7 @@ const FaultKind kNetworkReorder{.descriptor = &kDescriptor,
                                 .describe = describe_reorder,
                                 .bind = bind_reorder,
                                 .create = create_scheduled,
-                                .rehearse = rehearse_scheduled};
+                                .rehearse = rehearse_scheduled,
+                                .reach = reach_rules};
 
 }  // namespace squall::inject

@@ -278,6 +278,14 @@ base::Result<std::unique_ptr<Fault>> create_reset(const model::FaultBinding& bin
       text_field(details, "what"), std::move(scope), std::move(rules), std::move(marked), context)};
 }
 
+base::Result<Reach> reach_reset(const model::FaultBinding& binding) {
+  SQUALL_ASSIGN(Reach reach, reach_rules(binding));
+  for (const Json& item : field(binding.details.json(), "at")) {
+    if (const auto endpoint = endpoint_from_json(item)) reach.ports.push_back(endpoint->port);
+  }
+  return reach;
+}
+
 // Both ends of a loopback connection of our own.
 struct ScratchConnection {
   base::UniqueFd listener;
@@ -329,6 +337,7 @@ const FaultKind kNetworkReset{.descriptor = &kDescriptor,
                               .describe = describe_reset,
                               .bind = bind_reset,
                               .create = create_reset,
-                              .rehearse = rehearse_reset};
+                              .rehearse = rehearse_reset,
+                              .reach = reach_reset};
 
 }  // namespace squall::inject

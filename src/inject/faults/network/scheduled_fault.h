@@ -13,6 +13,7 @@
 #include "inject/faults/network/nft_table.h"
 #include "inject/faults/network/pair.h"
 #include "inject/faults/network/pair_marker.h"
+#include "inject/faults/network/table_fault.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"

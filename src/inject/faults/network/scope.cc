@@ -52,7 +52,9 @@ bool same_address(const std::vector<std::uint8_t>& bytes, const sockaddr& addres
   return false;
 }
 
-base::Status check_ssh(const BindRequest& request, const std::vector<PacketEndpoint>& endpoints) {
+}  // namespace
+
+base::Status check_ssh(const host::Host& host, const std::vector<PacketEndpoint>& endpoints) {
   const auto refused = [](const std::string& where) {
     return base::Error{
         .code = base::ErrorCode::kUnsupported,
@@ -62,19 +64,21 @@ base::Status check_ssh(const BindRequest& request, const std::vector<PacketEndpo
   for (const PacketEndpoint& endpoint : endpoints) {
     if (endpoint.port == kSshPort) return refused(endpoint.text());
   }
-  const auto sockets = request.host.sockets(host::Host::Owners::kResolve);
+  const auto sockets = host.sockets(host::Host::Owners::kResolve);
   if (!sockets.ok()) return {};
   for (const host::Socket& socket : *sockets) {
     if (socket.state != host::SocketState::kListening || !lies_at(socket.local, endpoints))
       continue;
     for (const pid_t owner : socket.owners) {
-      const auto process = request.host.process(owner);
+      const auto process = host.process(owner);
       if (process.ok() && process->name == "sshd")
         return refused(fmt::format("port {}", socket.local.port));
     }
   }
   return {};
 }
+
+namespace {
 
 bool probe_reaches(const model::ProbeSpecification& probe, const model::Service& service,
                    const std::vector<PacketEndpoint>& endpoints) {
@@ -401,7 +405,7 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of(const BindRequest& reques
                                service.name, port != 0 ? fmt::format(" with port {}", port) : ""),
         .hint = "give it a `listens: ADDRESS:PORT` in the map; UNIX sockets cannot be cut"};
   }
-  SQUALL_TRY(check_ssh(request, endpoints));
+  SQUALL_TRY(check_ssh(request.host, endpoints));
   return endpoints;
 }
 
@@ -430,7 +434,7 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
         .message = fmt::format("member {} listens on no IP address that Squall can see", name),
         .hint = "give it a `listens: ADDRESS:PORT` in the map"};
   }
-  SQUALL_TRY(check_ssh(request, endpoints));
+  SQUALL_TRY(check_ssh(request.host, endpoints));
   return endpoints;
 }
 

@@ -23,6 +23,9 @@ base::Result<std::vector<PacketEndpoint>> endpoints_of_member(
     const BindRequest& request, const std::string& name,
     const std::optional<model::ListenAddress>& listens, const host::Process* process);
 
+// kUnsupported when SSH listens at one of them.
+base::Status check_ssh(const host::Host& host, const std::vector<PacketEndpoint>& endpoints);
+
 // Does this end of a socket lie at one of the endpoints?
 bool lies_at(const host::Endpoint& end, const std::vector<PacketEndpoint>& endpoints);
 

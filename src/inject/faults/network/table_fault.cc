@@ -174,6 +174,20 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
       namespace_from_json(field(details, "network_namespace")))};
 }
 
+base::Result<Reach> reach_rules(const model::FaultBinding& binding) {
+  Reach reach;
+  for (const Json& item : field(binding.details.json(), "rules")) {
+    SQUALL_ASSIGN(const PacketRule rule, rule_from_json(item));
+    if (rule.action == PacketRule::Action::kMark) continue;  // harms nobody
+    const std::size_t before = reach.ports.size();
+    for (const auto* end : {&rule.source, &rule.destination}) {
+      if (*end && (*end)->port != 0) reach.ports.push_back((*end)->port);
+    }
+    if (reach.ports.size() == before) reach.ports.push_back(0);
+  }
+  return reach;
+}
+
 Json table_details(const std::string& what, const std::vector<PacketRule>& rules,
                    const std::vector<PacketEndpoint>& endpoints) {
   Json list = Json::array();

@@ -60,6 +60,8 @@ base::Json table_details(const std::string& what, const std::vector<PacketRule>&
                          const std::vector<PacketEndpoint>& endpoints);
 
 // The same table for a loopback port of our own on which nobody serves, with packets sent to it.
+// For FaultKind::reach: where the rules of a binding's details cut.
+base::Result<Reach> reach_rules(const model::FaultBinding& binding);
 base::Result<std::string> rehearse_table_fault(const model::FaultBinding& binding,
                                                FaultContext& context);
 

@@ -368,6 +368,7 @@ const FaultKind kProcessKill{.descriptor = &kDescriptor,
                              .describe = describe_kill,
                              .bind = bind_kill,
                              .create = create_kill,
-                             .rehearse = rehearse_kill};
+                             .rehearse = rehearse_kill,
+                             .reach = reach_processes};
 
 }  // namespace squall::inject

@@ -204,6 +204,7 @@ class SignalPause final : public Fault {
         // Zombies need no stop. What was stopped before belongs to somebody else.
         if (entry.state == 'Z' || entry.state == 'X' || entry.state == 'T') continue;
         SQUALL_TRY(check_not_ourselves(entry.identity.pid));
+        SQUALL_TRY(permitted(entry.identity));
         auto process = base::PidFd::open(entry.identity);
         if (!process.ok()) continue;  // ended since the table was read
         list.push_back(to_json(entry.identity));
@@ -225,6 +226,13 @@ class SignalPause final : public Fault {
       }
     }
     return count;
+  }
+
+  // One that ended since the table was read is nobody's any more.
+  base::Status permitted(const base::ProcessIdentity& process) {
+    auto checked = context_.check_process(process);
+    if (!checked.ok() && checked.error().code == base::ErrorCode::kNotFound) return {};
+    return checked;
   }
 
   void add(base::PidFd process) {
@@ -415,11 +423,21 @@ base::Result<std::unique_ptr<Fault>> create_pause(const model::FaultBinding& bin
   if (binding.mechanism == kStopSignal)
     return std::unique_ptr<Fault>{std::make_unique<SignalPause>(targets_of(binding), context)};
   const std::string group = text_field(binding.details.json(), "cgroup");
-  if (binding.mechanism != kFreezer || group.size() < 2 || group.front() != '/')
+  const bool named =
+      group.size() > 1 && group.front() == '/' && (group + "/").find("/../") == std::string::npos;
+  if (binding.mechanism != kFreezer || !named || binding.targets.empty())
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding names no mechanism of process.pause"};
   return std::unique_ptr<Fault>{
       std::make_unique<FreezerPause>(targets_of(binding), group, context)};
+}
+
+base::Result<Reach> reach_pause(const model::FaultBinding& binding) {
+  SQUALL_ASSIGN(Reach reach, reach_processes(binding));
+  if (binding.mechanism == kStopSignal) return reach;
+  SQUALL_ASSIGN(const std::string mount, v2_mount());
+  reach.cgroups.push_back(mount + text_field(binding.details.json(), "cgroup"));
+  return reach;
 }
 
 base::Result<std::string> rehearse_freezer(model::FaultBinding binding,
@@ -454,6 +472,7 @@ const FaultKind kProcessPause{.descriptor = &kDescriptor,
                               .describe = describe_pause,
                               .bind = bind_pause,
                               .create = create_pause,
-                              .rehearse = rehearse_pause};
+                              .rehearse = rehearse_pause,
+                              .reach = reach_pause};
 
 }  // namespace squall::inject

@@ -252,6 +252,7 @@ const FaultKind kProcessRestart{.descriptor = &kDescriptor,
                                 .describe = describe_restart,
                                 .bind = bind_restart,
                                 .create = create_restart,
-                                .rehearse = rehearse_restart};
+                                .rehearse = rehearse_restart,
+                                .reach = reach_processes};
 
 }  // namespace squall::inject

@@ -132,7 +132,7 @@ base::Status Revival::start(const Target& target) {
                                                .argv = argv,
                                                .directory = plan_.directory,
                                                .limit = {},
-                                               .user = {},
+                                               .account = {},
                                                .environment = plan_.environment});
   return {};
 }

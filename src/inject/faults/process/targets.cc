@@ -80,7 +80,9 @@ base::Result<std::vector<host::Member>> pick(const BindRequest& request,
 base::Status check_permitted(const std::vector<host::Member>& chosen) {
   for (const host::Member& member : chosen) {
     SQUALL_TRY(check_not_ourselves(member.process.identity.pid));
-    if (member.process.user == ::geteuid() || has_capability(CAP_KILL)) continue;
+    // Others than root have the warden inject, which asks the host's policy when it is time.
+    if (::geteuid() != 0 || has_capability(CAP_KILL)) continue;
+    if (member.process.user == ::geteuid()) continue;
     return base::Error{
         .code = base::ErrorCode::kPermission,
         .message = fmt::format("{} belongs to user {}; to signal it CAP_KILL is needed",
@@ -211,6 +213,20 @@ std::vector<Target> targets_of(const model::FaultBinding& binding) {
   return targets;
 }
 
+base::Result<Reach> reach_processes(const model::FaultBinding& binding) {
+  Reach reach;
+  for (const model::BoundTarget& target : binding.targets)
+    reach.processes.push_back(target.process);
+  const bool all = std::all_of(reach.processes.begin(), reach.processes.end(),
+                               [](const base::ProcessIdentity& each) { return each.pid > 0; });
+  if (!all || reach.processes.empty()) {
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding names no processes"};
+  }
+  reach.starts = text_field(binding.details.json(), "restore") == "start";
+  return reach;
+}
+
 base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& targets) {
   std::vector<base::PidFd> opened;
   for (const Target& target : targets) {
@@ -238,6 +254,9 @@ base::Result<Signalled> note_and_signal(FaultContext& context, const std::vector
     if (!process.ok() && process.error().code != base::ErrorCode::kNotFound)
       return std::move(process).error();
     if (!process.ok() || process->ended()) continue;
+    auto permitted = context.check_process(target.identity);
+    if (!permitted.ok() && permitted.error().code == base::ErrorCode::kNotFound) continue;
+    SQUALL_TRY(std::move(permitted));
     list.push_back(to_json(target));
     result.targets.push_back(target);
     result.processes.push_back(std::move(*process));
@@ -330,7 +349,7 @@ base::Result<std::pair<std::uint64_t, base::ProcessIdentity>> start_scratch(Prog
                                            .argv = {},
                                            .directory = {},
                                            .limit = {},
-                                           .user = {}});
+                                           .account = {}});
   const base::Instant deadline = base::BootClock::now() + std::chrono::seconds(2);
   while (base::BootClock::now() < deadline) {
     const ProgramOutcome outcome = programs.outcome(id);

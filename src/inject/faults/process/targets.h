@@ -18,6 +18,7 @@
 namespace squall::inject {
 
 class FaultContext;
+struct Reach;
 
 // How a process is told to end: by a descriptor that names this very process, never by a number.
 inline constexpr std::string_view kPidfdSignal = "pidfd signal";
@@ -86,6 +87,9 @@ struct Target {
 base::Json to_json(const Target& target);
 Target target_from_json(const base::Json& json);
 std::vector<Target> targets_of(const model::FaultBinding& binding);
+
+// For FaultKind::reach: the bound processes, and whether the binding says `restore: start`.
+base::Result<Reach> reach_processes(const model::FaultBinding& binding);
 
 // Opens each; kNotFound with "ended between bind and arm" when one is gone or was reborn.
 base::Result<std::vector<base::PidFd>> open_targets(const std::vector<Target>& targets);

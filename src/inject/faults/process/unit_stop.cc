@@ -117,7 +117,7 @@ class Run {
                                       .argv = argv,
                                       .directory = "/",
                                       .limit = limit,
-                                      .user = {}});
+                                      .account = {}});
     }
     ProgramOutcome outcome = context.programs().outcome(*id_);
     if (!outcome.error && !outcome.exit_status) return std::nullopt;

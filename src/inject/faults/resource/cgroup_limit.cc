@@ -287,9 +287,23 @@ GroupLimit limit_from(const Json& details) {
   return limit;
 }
 
+// The files that kinds of this family write; a binding that names another one is not of theirs.
+constexpr std::array<std::string_view, 10> kFiles{"cpu.max",
+                                                  "cpu.cfs_quota_us",
+                                                  "memory.max",
+                                                  "memory.limit_in_bytes",
+                                                  "pids.max",
+                                                  "io.max",
+                                                  "blkio.throttle.read_bps_device",
+                                                  "blkio.throttle.write_bps_device",
+                                                  "blkio.throttle.read_iops_device",
+                                                  "blkio.throttle.write_iops_device"};
+
 bool acceptable(const LimitChange& change) {
+  const std::string_view name = std::string_view(change.file).substr(change.file.rfind('/') + 1);
   return change.file.starts_with('/') && change.file.find("/../") == std::string::npos &&
-         !change.value.empty() && !(change.former.empty() && change.absent.empty());
+         std::find(kFiles.begin(), kFiles.end(), name) != kFiles.end() && !change.value.empty() &&
+         !(change.former.empty() && change.absent.empty());
 }
 
 std::string folder_of(const std::string& file) {
@@ -416,6 +430,29 @@ base::Result<std::unique_ptr<Fault>> create_group_limit(const model::FaultBindin
   }
   return std::unique_ptr<Fault>{std::make_unique<GroupLimitFault>(
       targets_of(binding), limit, text_field(details, "what"), /*await_effect=*/true, context)};
+}
+
+base::Result<Reach> reach_group_limit(const model::FaultBinding& binding) {
+  SQUALL_ASSIGN(Reach reach, reach_processes(binding));
+  const Json& details = binding.details.json();
+  const GroupLimit limit = limit_from(details);
+  for (const LimitChange& change : limit.changes) reach.cgroups.push_back(folder_of(change.file));
+  // What is only read is read with root's rights: nothing but files of those very groups.
+  std::vector<std::string> read;
+  for (const LimitChange& change : limit.changes) {
+    if (!change.used.empty()) read.push_back(change.used);
+  }
+  for (const auto* counters : {&limit.counters, &limit.deaths}) {
+    for (const LimitCounter& counter : *counters) read.push_back(counter.file);
+  }
+  for (const std::string& file : read) {
+    if (std::find(reach.cgroups.begin(), reach.cgroups.end(), folder_of(file)) ==
+        reach.cgroups.end()) {
+      return base::Error{.code = base::ErrorCode::kCorrupt,
+                         .message = "the binding reads files of other cgroups than it limits"};
+    }
+  }
+  return reach;
 }
 
 base::Result<std::string> rehearse_group_limit(const model::FaultBinding& binding,

@@ -80,6 +80,7 @@ base::Result<model::FaultBinding> bind_group_limits(
 base::Result<std::unique_ptr<Fault>> create_group_limit(const model::FaultBinding& binding,
                                                         FaultContext& context);
 // The same values in an empty group of our own beside the first one.
+base::Result<Reach> reach_group_limit(const model::FaultBinding& binding);
 base::Result<std::string> rehearse_group_limit(const model::FaultBinding& binding,
                                                FaultContext& context);
 

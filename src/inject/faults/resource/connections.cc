@@ -505,6 +505,13 @@ base::Result<std::unique_ptr<Fault>> create_connections(const model::FaultBindin
       std::move(endpoints), static_cast<std::size_t>(count), std::move(greeting), context)};
 }
 
+base::Result<Reach> reach_connections(const model::FaultBinding& binding) {
+  Reach reach;
+  SQUALL_ASSIGN(const auto endpoints, endpoints_from(binding.details.json()));
+  for (const PacketEndpoint& endpoint : endpoints) reach.ports.push_back(endpoint.port);
+  return reach;
+}
+
 // Against a listening socket of our own: its queue completes the connections.
 base::Result<std::string> rehearse_connections(const model::FaultBinding&, FaultContext& context) {
   const base::UniqueFd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0)};
@@ -528,6 +535,7 @@ const FaultKind kResourceConnections{.descriptor = &kDescriptor,
                                      .describe = describe_connections,
                                      .bind = bind_connections,
                                      .create = create_connections,
-                                     .rehearse = rehearse_connections};
+                                     .rehearse = rehearse_connections,
+                                     .reach = reach_connections};
 
 }  // namespace squall::inject

@@ -263,6 +263,11 @@ base::Result<std::unique_ptr<Fault>> create_cpu_load(const model::FaultBinding& 
       std::make_unique<CpuLoad>(static_cast<std::size_t>(processors), load.get<double>(), context)};
 }
 
+// The whole host, which no target describes: a rule for the kind says it all.
+base::Result<Reach> reach_processors(const model::FaultBinding&) {
+  return Reach{};
+}
+
 // A tenth of one processor for a moment.
 base::Result<std::string> rehearse_cpu_load(const model::FaultBinding&, FaultContext& context) {
   CpuLoad fault{1, 0.1, context};
@@ -276,6 +281,7 @@ const FaultKind kResourceCpuLoad{.descriptor = &kDescriptor,
                                  .describe = describe_cpu_load,
                                  .bind = bind_cpu_load,
                                  .create = create_cpu_load,
-                                 .rehearse = rehearse_cpu_load};
+                                 .rehearse = rehearse_cpu_load,
+                                 .reach = reach_processors};
 
 }  // namespace squall::inject

@@ -127,6 +127,7 @@ const FaultKind kResourceCpuQuota{.descriptor = &kDescriptor,
                                   .describe = describe_cpu_quota,
                                   .bind = bind_cpu_quota,
                                   .create = create_group_limit,
-                                  .rehearse = rehearse_group_limit};
+                                  .rehearse = rehearse_group_limit,
+                                  .reach = reach_group_limit};
 
 }  // namespace squall::inject

@@ -280,6 +280,9 @@ class DescriptorLimit final : public Fault {
       for (const ProcessEntry& entry : tree_of(table, target.identity)) {
         if (entry.state == 'Z' || entry.state == 'X' || known(entry.identity)) continue;
         SQUALL_TRY(check_not_ourselves(entry.identity.pid));
+        auto permitted = context_.check_process(entry.identity);
+        if (!permitted.ok() && permitted.error().code == base::ErrorCode::kNotFound) continue;
+        SQUALL_TRY(std::move(permitted));
         SQUALL_ASSIGN(const std::optional<Limited> limited, plan_one(entry, target, table));
         if (!limited) continue;
         Json item = to_json(limited->process);
@@ -491,6 +494,7 @@ const FaultKind kResourceDescriptors{.descriptor = &kDescriptor,
                                      .describe = describe_descriptors,
                                      .bind = bind_descriptors,
                                      .create = create_descriptors,
-                                     .rehearse = rehearse_descriptors};
+                                     .rehearse = rehearse_descriptors,
+                                     .reach = reach_processes};
 
 }  // namespace squall::inject

@@ -401,6 +401,10 @@ base::Result<std::unique_ptr<Fault>> create_disk_fill(const model::FaultBinding&
   return std::unique_ptr<Fault>{std::make_unique<DiskFill>(details, context)};
 }
 
+base::Result<Reach> reach_disk_fill(const model::FaultBinding& binding) {
+  return Reach{.filesystems = {text_field(binding.details.json(), "path")}};
+}
+
 base::Result<std::string> rehearse_disk_fill(const model::FaultBinding& binding,
                                              FaultContext& context) {
   Json details = binding.details.json();
@@ -417,6 +421,7 @@ const FaultKind kResourceDiskFill{.descriptor = &kDescriptor,
                                   .describe = describe_disk_fill,
                                   .bind = bind_disk_fill,
                                   .create = create_disk_fill,
-                                  .rehearse = rehearse_disk_fill};
+                                  .rehearse = rehearse_disk_fill,
+                                  .reach = reach_disk_fill};
 
 }  // namespace squall::inject

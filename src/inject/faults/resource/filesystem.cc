@@ -11,39 +11,10 @@
 
 #include "base/files.h"
 #include "inject/faults/resource/cgroup_limit.h"
+#include "inject/faults/resource/shared_space.h"
 #include "inject/state_directory.h"
 
 namespace squall::inject {
-
-namespace {
-
-// The nearest folder above that exists: a state folder may not have been made yet.
-std::string existing_part(std::string path) {
-  std::error_code error;
-  while (path.size() > 1 && !std::filesystem::exists(path, error))
-    path = std::filesystem::path(path).parent_path().string();
-  return path;
-}
-
-// Do the two lie on one filesystem, or share its space (an overlay and the disk below it, two
-// subvolumes)? Those have device numbers of their own, but the very same sizes.
-bool share_space(const std::string& one, const std::string& other) {
-  struct stat first {};
-  struct stat second {};
-  if (::stat(one.c_str(), &first) != 0 || ::stat(other.c_str(), &second) != 0) return true;
-  if (first.st_dev == second.st_dev) return true;
-  for (int attempt = 0; attempt < 3; ++attempt) {  // somebody may write between the two looks
-    struct statfs a {};
-    struct statfs b {};
-    if (::statfs(one.c_str(), &a) != 0 || ::statfs(other.c_str(), &b) != 0) return true;
-    // Two fresh tmpfs are alike, but never share.
-    if (a.f_type == TMPFS_MAGIC || b.f_type == TMPFS_MAGIC) return false;
-    if (a.f_blocks == b.f_blocks && a.f_bfree == b.f_bfree && a.f_files == b.f_files) return true;
-  }
-  return false;
-}
-
-}  // namespace
 
 base::Status check_not_our_own(const BindRequest& request, const std::string& path) {
   const StateDirectory state{request.state_directory};
@@ -54,7 +25,7 @@ base::Status check_not_our_own(const BindRequest& request, const std::string& pa
   for (const Own& own : {Own{state.leases(), "the journals by which faults are undone"},
                          Own{state.durable_leases(), "the journals by which faults are undone"},
                          Own{request.record_directory, "the record of the run"}}) {
-    if (own.folder.empty() || !share_space(path, existing_part(own.folder))) continue;
+    if (own.folder.empty() || !share_space(path, own.folder)) continue;
     return base::Error{
         .code = base::ErrorCode::kBlocked,
         .message =

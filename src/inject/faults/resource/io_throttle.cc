@@ -200,6 +200,7 @@ const FaultKind kResourceIoThrottle{.descriptor = &kDescriptor,
                                     .describe = describe_io_throttle,
                                     .bind = bind_io_throttle,
                                     .create = create_group_limit,
-                                    .rehearse = rehearse_group_limit};
+                                    .rehearse = rehearse_group_limit,
+                                    .reach = reach_group_limit};
 
 }  // namespace squall::inject

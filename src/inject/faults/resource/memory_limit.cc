@@ -149,6 +149,7 @@ const FaultKind kResourceMemoryLimit{.descriptor = &kDescriptor,
                                      .describe = describe_memory_limit,
                                      .bind = bind_memory_limit,
                                      .create = create_group_limit,
-                                     .rehearse = rehearse_group_limit};
+                                     .rehearse = rehearse_group_limit,
+                                     .reach = reach_group_limit};
 
 }  // namespace squall::inject

@@ -115,6 +115,7 @@ const FaultKind kResourcePids{.descriptor = &kDescriptor,
                               .describe = describe_pids,
                               .bind = bind_pids,
                               .create = create_group_limit,
-                              .rehearse = rehearse_group_limit};
+                              .rehearse = rehearse_group_limit,
+                              .reach = reach_group_limit};
 
 }  // namespace squall::inject

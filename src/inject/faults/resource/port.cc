@@ -287,6 +287,11 @@ base::Result<std::unique_ptr<Fault>> create_port(const model::FaultBinding& bind
   return std::unique_ptr<Fault>{std::make_unique<PortFault>(std::move(*place), context)};
 }
 
+base::Result<Reach> reach_port(const model::FaultBinding& binding) {
+  const std::uint64_t port = unsigned_field(binding.details.json(), "port");
+  return Reach{.ports = {port > 65535 ? std::uint16_t{0} : static_cast<std::uint16_t>(port)}};
+}
+
 // A port of the loopback interface that was free a moment ago.
 base::Result<std::uint16_t> free_port(bool udp) {
   const base::UniqueFd probe{::socket(AF_INET, (udp ? SOCK_DGRAM : SOCK_STREAM) | SOCK_CLOEXEC, 0)};
@@ -316,6 +321,7 @@ const FaultKind kResourcePort{.descriptor = &kDescriptor,
                               .describe = describe_port,
                               .bind = bind_port,
                               .create = create_port,
-                              .rehearse = rehearse_port};
+                              .rehearse = rehearse_port,
+                              .reach = reach_port};
 
 }  // namespace squall::inject
