@@ -109,6 +109,7 @@ int Holder::run() {
     flush();
     return 1;
   }
+  tell_keeper(LinkWord::kAlive);  // from here on silence counts
   say_ready();
   std::vector<std::string> left;
   if (hello_.mode == Hello::Mode::kReplay) replay();
@@ -326,13 +327,15 @@ void Holder::arm(ArmMessage message) {
   if (kind == nullptr) return refuse(base::ErrorCode::kUnsupported, "no such kind of fault");
   const auto self = base::identify_process(::getpid());
   if (!self.ok()) return fail_arming(message, self.error());
+  const std::string boot = boot_id();
+  if (boot.empty()) return refuse(base::ErrorCode::kUnavailable, "the boot id cannot be read");
   LeaseRecord record{.lease = message.lease,
                      .run = hello_.options.run,
                      .experiment = hello_.options.experiment,
                      .reason = hello_.options.reason,
                      .owner = hello_.owner,
                      .system_directory = hello_.options.system_directory,
-                     .boot_id = boot_id(),
+                     .boot_id = boot,
                      .holder = *self,
                      .engine = hello_.engine,
                      .starter = programs_->process(),
@@ -379,7 +382,8 @@ void Holder::rehearse(const RehearseMessage& message) {
 
 void Holder::replay() {
   ending_ = true;
-  DeadLeases dead = take_up_dead_leases(directory_, hello_.options.run, means());
+  DeadLeases dead = take_up_dead_leases(directory_, hello_.options.run, means(),
+                                        [this] { tell_keeper(LinkWord::kBusy); });
   left_ = std::move(dead.left);
   damaged_ = std::move(dead.damaged);
   leases_ = std::move(dead.leases);

@@ -55,7 +55,7 @@ class Keeper {
   base::UniqueFd timer_;
   base::UniqueFd listener_;  // invalid: serves those it was given
   base::ServiceManager manager_;
-  std::chrono::steady_clock::time_point next_word_ = std::chrono::steady_clock::time_point::max();
+  base::MonotonicClock::time_point next_word_ = base::MonotonicClock::time_point::max();
   int exit_status_ = 0;
 };
 
