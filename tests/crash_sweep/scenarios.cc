@@ -106,7 +106,8 @@ void Stage::tear_down() {
 // A new kind is one line here.
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
-      {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})"},
+      {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})",
+       "prlimit --pid PID --core=4096:8192"},
       {"process.kill", "process.kill",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGKILL",
            "restore": "start", "limit": 20000000000})"},
@@ -124,7 +125,8 @@ const std::vector<Scenario>& scenarios() {
        R"({"from": "users", "to": "server", "direction": "both", "delay": 10000000,
            "jitter": 1000000, "distribution": "normal", "keep_order": true})"},
       {"resource.descriptors", "resource.descriptors",
-       R"({"service": "target", "count": 1, "random": true, "limit": 64})"},
+       R"({"service": "target", "count": 1, "random": true, "limit": 64})",
+       "prlimit --pid PID --nofile=111:20000"},
       {"resource.port", "resource.port",
        R"({"port": 47113, "address": "127.0.0.1", "protocol": "tcp"})"},
       {"command", "command",
