@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: help build demo test unit style asan tsan crash-sweep fuzz tidy bench install clean
+.PHONY: help build demo test unit style asan tsan crash-sweep crash-sweep-selftest lease-protocol fuzz tidy bench install clean
 
 help:
 	@echo "make demo    build Squall, break the example system twice, leave two reports (3 min)"
@@ -10,6 +10,8 @@ help:
 	@echo "make unit    the unit tests of the dev build"
 	@echo "make build   the release program: build/release/squall"
 	@echo "make crash-sweep   kill engine, keeper and holder at every system call of every kind"
+	@echo "make crash-sweep-selftest   seed bugs and see each of them caught"
+	@echo "make lease-protocol   every pair of kill, stop and lost message under virtual time"
 	@echo "make asan | tsan | fuzz | tidy | bench | install | clean"
 
 build:
@@ -45,6 +47,12 @@ asan tsan:
 crash-sweep: dev
 	@mkdir -p build/crash-sweep
 	@build/dev/tests/crash_sweep/crash_sweep --resume build/crash-sweep/done $(SWEEP)
+
+crash-sweep-selftest: dev
+	@scripts/crash-sweep-selftest build/dev
+
+lease-protocol: dev
+	@SQUALL_PROTOCOL_SHARE=1 build/dev/tests/lease_protocol/lease_protocol_tests
 
 fuzz:
 	@scripts/bootstrap

@@ -22,6 +22,10 @@ BootClock::time_point BootClock::now() {
   return time_point{duration{read_clock(CLOCK_BOOTTIME)}};
 }
 
+MonotonicClock::time_point MonotonicClock::now() {
+  return time_point{duration{read_clock(CLOCK_MONOTONIC)}};
+}
+
 WallTime RealClock::wall_now() const {
   return WallTime{Duration{read_clock(CLOCK_REALTIME)}};
 }

@@ -21,6 +21,16 @@ struct BootClock {
   static time_point now();
 };
 
+// Stands still while the machine is suspended: for how long somebody else had to answer.
+struct MonotonicClock {
+  using duration = Duration;
+  using rep = duration::rep;
+  using period = duration::period;
+  using time_point = std::chrono::time_point<MonotonicClock, duration>;
+  static constexpr bool is_steady = true;
+  static time_point now();
+};
+
 using Instant = BootClock::time_point;
 using WallTime = std::chrono::sys_time<Duration>;
 

@@ -1,5 +1,6 @@
 #include "base/files.h"
 
+#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/stat.h>
@@ -151,6 +152,22 @@ Result<std::string> make_temporary_directory(const std::string& prefix) {
   if (::mkdtemp(path.data()) == nullptr)
     return system_error(fmt::format("create temporary folder {}", path), errno);
   return path;
+}
+
+Result<std::vector<std::string>> names_in_folder(const std::string& path) {
+  DIR* folder = ::opendir(path.c_str());
+  if (folder == nullptr) return system_error(fmt::format("open folder {}", path), errno);
+  std::vector<std::string> names;
+  errno = 0;
+  while (const dirent* entry = ::readdir(folder)) {
+    const std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+    errno = 0;  // the end and an error look alike but for this
+  }
+  const int failure = errno;
+  ::closedir(folder);
+  if (failure != 0) return system_error(fmt::format("read folder {}", path), failure);
+  return names;
 }
 
 std::string join_path(std::string_view folder, std::string_view name) {

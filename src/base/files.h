@@ -3,6 +3,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "base/fd.h"
 #include "base/result.h"
@@ -21,6 +22,8 @@ Status write_all(int fd, std::span<const std::byte> bytes);
 Status write_all(int fd, std::string_view text);
 Status make_directories(const std::string& path, unsigned mode = 0755);
 Result<std::string> make_temporary_directory(const std::string& prefix);
+// The entries of a folder but . and .., in no order; an error when not all could be read.
+Result<std::vector<std::string>> names_in_folder(const std::string& path);
 std::string join_path(std::string_view folder, std::string_view name);
 Result<std::uint64_t> free_space(const std::string& path);  // bytes available to us
 

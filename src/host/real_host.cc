@@ -10,6 +10,7 @@
 #include <charconv>
 #include <memory>
 
+#include "base/files.h"
 #include "host/containers.h"
 #include "host/host.h"
 #include "host/proc_files.h"
@@ -30,28 +31,33 @@ struct CloseFolder {
 class ProcessFolder {
  public:
   ProcessFolder(const std::string& pid, std::string& buffer)
-      : fd_(::open(("/proc/" + pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), buffer_(buffer) {}
+      : fd_(::open(("/proc/" + pid).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)), buffer_(buffer) {
+    if (!fd_) absent();
+  }
 
   bool valid() const { return fd_.valid(); }
+  // Why something is absent that is neither gone nor hidden (errno); 0: nothing is.
+  int failure() const { return failure_; }
 
   // The content, valid until the next read; absent when the process is gone or hides it.
   std::optional<std::string_view> read(const char* name) {
     const base::UniqueFd file{::openat(fd_.get(), name, O_RDONLY | O_CLOEXEC)};
-    if (!file.valid()) return std::nullopt;
+    if (!file.valid()) return absent();
     std::size_t used = 0;
     while (true) {
       if (used == buffer_.size()) buffer_.resize(std::max<std::size_t>(8192, 2 * used));
       const ssize_t got = ::read(file.get(), buffer_.data() + used, buffer_.size() - used);
       if (got < 0 && errno == EINTR) continue;
-      if (got < 0) return std::nullopt;
+      if (got < 0) return absent();
       if (got == 0) return std::string_view(buffer_).substr(0, used);
       used += static_cast<std::size_t>(got);
     }
   }
 
-  std::string read_link(const char* name) const {
+  std::string read_link(const char* name) {
     std::array<char, 4096> target;
     const ssize_t size = ::readlinkat(fd_.get(), name, target.data(), target.size());
+    if (size < 0) absent();
     return size <= 0 ? std::string() : std::string(target.data(), static_cast<std::size_t>(size));
   }
 
@@ -59,7 +65,10 @@ class ProcessFolder {
   // from being looked into (prctl(2), PR_SET_DUMPABLE); the slow file tells root from protected.
   std::optional<uid_t> user() {
     struct stat status {};
-    if (::fstat(fd_.get(), &status) != 0) return std::nullopt;
+    if (::fstat(fd_.get(), &status) != 0) {
+      absent();
+      return std::nullopt;
+    }
     if (status.st_uid != 0) return status.st_uid;
     const auto text = read("status");
     return text ? parse_status_user(*text) : std::nullopt;
@@ -79,8 +88,16 @@ class ProcessFolder {
   }
 
  private:
+  std::nullopt_t absent() {
+    const bool gone = errno == ENOENT || errno == ESRCH || errno == EINVAL;
+    const bool hidden = errno == EACCES || errno == EPERM;
+    if (!gone && !hidden) failure_ = errno;
+    return std::nullopt;
+  }
+
   base::UniqueFd fd_;
   std::string& buffer_;
+  int failure_ = 0;
 };
 
 base::Error no_such_process(pid_t pid) {
@@ -88,9 +105,7 @@ base::Error no_such_process(pid_t pid) {
                      .message = fmt::format("process {} does not exist", pid)};
 }
 
-// Absent for kernel threads and for processes that ended meanwhile.
-std::optional<Process> read_process(const std::string& pid_text, std::string& buffer) {
-  ProcessFolder folder(pid_text, buffer);
+std::optional<Process> read_process(const std::string& pid_text, ProcessFolder& folder) {
   if (!folder.valid()) return std::nullopt;
   const auto stat_text = folder.read("stat");
   if (!stat_text) return std::nullopt;
@@ -118,16 +133,26 @@ std::optional<Process> read_process(const std::string& pid_text, std::string& bu
   return process;
 }
 
+// Absent for kernel threads and for processes that ended meanwhile; an error when nobody can tell:
+// whoever took that for ended might start a second one.
+base::Result<std::optional<Process>> read_process(const std::string& pid_text,
+                                                  std::string& buffer) {
+  ProcessFolder folder(pid_text, buffer);
+  auto process = read_process(pid_text, folder);
+  if (folder.failure() == 0) return process;
+  return base::system_error("look at process " + pid_text, folder.failure());
+}
+
 class RealHost final : public Host {
  public:
   base::Result<std::vector<Process>> processes() const override {
-    const std::unique_ptr<DIR, CloseFolder> proc{::opendir("/proc")};
-    if (proc == nullptr) return base::system_error("open /proc", errno);
+    SQUALL_ASSIGN(const std::vector<std::string> names, base::names_in_folder("/proc"));
     std::vector<Process> all;
     std::string buffer;
-    while (const dirent* entry = ::readdir(proc.get())) {
-      if (entry->d_name[0] < '1' || entry->d_name[0] > '9') continue;
-      if (auto process = read_process(entry->d_name, buffer)) all.push_back(*std::move(process));
+    for (const std::string& name : names) {
+      if (name[0] < '1' || name[0] > '9') continue;
+      SQUALL_ASSIGN(auto process, read_process(name, buffer));
+      if (process) all.push_back(*std::move(process));
     }
     std::sort(all.begin(), all.end(),
               [](const Process& a, const Process& b) { return a.identity.pid < b.identity.pid; });
@@ -136,7 +161,7 @@ class RealHost final : public Host {
 
   base::Result<Process> process(pid_t pid) const override {
     std::string buffer;
-    auto found = read_process(std::to_string(pid), buffer);
+    SQUALL_ASSIGN(auto found, read_process(std::to_string(pid), buffer));
     if (!found) return no_such_process(pid);
     return *std::move(found);
   }

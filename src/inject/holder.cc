@@ -80,7 +80,7 @@ base::Status Holder::prepare() {
                                      .run = hello_.options.run,
                                      .experiment = hello_.options.experiment,
                                      .owner = hello_.owner,
-                                     .boot_id = boot_id(),
+                                     .boot_id = boot,
                                      .holder = self,
                                      .engine = hello_.engine});
 }
@@ -113,6 +113,7 @@ int Holder::run() {
     flush();
     return 1;
   }
+  tell_keeper(LinkWord::kAlive);  // from here on silence counts
   say_ready();
   std::vector<std::string> left;
   if (hello_.mode == Hello::Mode::kReplay) replay();
@@ -332,6 +333,10 @@ base::Result<LeaseRecord> Holder::record_of(const ArmMessage& message,
                        .message = fmt::format("a run holds at most {} faults", kLeaseLimit)};
   SQUALL_ASSIGN(Grant grant, gate_->check(kind, binding, duration, directory_, host::real_host()));
   SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
+  const std::string boot = boot_id();
+  if (boot.empty())
+    return base::Error{.code = base::ErrorCode::kUnavailable,
+                       .message = "the boot id cannot be read"};
   return LeaseRecord{.lease = message.lease,
                      .run = hello_.options.run,
                      .experiment = hello_.options.experiment,
@@ -339,7 +344,7 @@ base::Result<LeaseRecord> Holder::record_of(const ArmMessage& message,
                      .owner = hello_.owner,
                      .grant = std::move(grant),
                      .system_directory = hello_.options.system_directory,
-                     .boot_id = boot_id(),
+                     .boot_id = boot,
                      .holder = self,
                      .engine = hello_.engine,
                      .starter = programs_->process(),
@@ -403,7 +408,8 @@ void Holder::rehearse(const RehearseMessage& message) {
 
 void Holder::replay() {
   ending_ = true;
-  DeadLeases dead = take_up_dead_leases(directory_, hello_.options.run, means());
+  DeadLeases dead = take_up_dead_leases(directory_, hello_.options.run, means(),
+                                        [this] { tell_keeper(LinkWord::kBusy); });
   left_ = std::move(dead.left);
   damaged_ = std::move(dead.damaged);
   leases_ = std::move(dead.leases);

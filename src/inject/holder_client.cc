@@ -1,18 +1,18 @@
 #include <fmt/format.h>
 #include <poll.h>
 #include <pwd.h>
-#include <sys/epoll.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <array>
-#include <cerrno>
 #include <csignal>
 #include <cstdlib>
+#include <map>
+#include <set>
 
 #include "base/process.h"
 #include "inject/client.h"
+#include "inject/poll_loop.h"
 #include "inject/registry.h"
 #include "inject/warden.h"
 #include "inject/wire.h"
@@ -25,6 +25,7 @@ constexpr base::Duration kReadyLimit = std::chrono::seconds(10);
 constexpr base::Duration kRehearsalLimit = std::chrono::seconds(15);
 // Longer than any revert may take: `restore: await` waits for a replacement.
 constexpr base::Duration kEndLimit = std::chrono::minutes(10);
+constexpr base::Duration kEndLook = std::chrono::seconds(1);
 constexpr int kRestartLimit = 3;
 constexpr base::Duration kWardenLimit = std::chrono::seconds(3);
 
@@ -68,12 +69,10 @@ base::Result<KeeperConnection> reach_warden(const HolderOptions& options, Hello:
 }
 
 base::Result<KeeperConnection> start_keeper(const HolderOptions& options, Hello::Mode mode) {
-  std::array<int, 2> pair{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
-    return base::system_error("create a socket pair", errno);
+  SQUALL_ASSIGN(auto pair, make_packet_sockets());
   KeeperConnection keeper;
-  keeper.socket.reset(pair[0]);
-  const base::UniqueFd theirs{pair[1]};
+  keeper.socket = std::move(pair.first);
+  const base::UniqueFd theirs = std::move(pair.second);
   base::SpawnOptions spawn;
   spawn.argv = options.keeper_argv;
   if (spawn.argv.empty()) {
@@ -103,10 +102,9 @@ class Client final : public HolderClient {
   }
 
   base::Status open() {
-    epoll_.reset(::epoll_create1(EPOLL_CLOEXEC));
-    if (!epoll_) return base::system_error("create an epoll descriptor", errno);
+    SQUALL_ASSIGN(sources_, ReadySet::create());
     SQUALL_ASSIGN(queued_, base::WakeUp::create());
-    SQUALL_TRY(watch(queued_->fd()));
+    SQUALL_TRY(sources_->watch(queued_->fd()));
     SQUALL_TRY(attach(Hello::Mode::kHold));
     const base::Instant deadline = base::BootClock::now() + kReadyLimit;
     while (!ready_) {
@@ -118,7 +116,7 @@ class Client final : public HolderClient {
     return {};
   }
 
-  int fd() const override { return epoll_.get(); }
+  int fd() const override { return sources_->fd(); }
 
   base::Result<std::string> rehearse(const model::FaultBinding& binding) override {
     const std::uint64_t id = ++last_rehearsal_;
@@ -137,6 +135,7 @@ class Client final : public HolderClient {
   base::Result<base::LeaseId> arm(const LeaseRequest& request) override {
     const auto lease = base::LeaseId::generate();
     SQUALL_TRY(send(ArmMessage{.lease = lease, .request = request}));
+    active_.insert(lease.value);
     return lease;
   }
   base::Status renew() override {
@@ -155,13 +154,18 @@ class Client final : public HolderClient {
       return seen_to ? base::Status{} : killed;
     }
     SQUALL_TRY(tell(RenewMessage{}));
+    // Until the holder says that it does it: a full socket may have swallowed the first one.
+    for (const auto& [lease, cause] : unheard_reverts_)
+      SQUALL_TRY(tell(RevertMessage{.lease = {lease}, .cause = cause}));
     if (!unanswered_since_ && !replaying_) unanswered_since_ = base::BootClock::now();
     return {};
   }
   base::Status revert(base::LeaseId lease, std::string_view cause) override {
+    if (active_.contains(lease.value)) unheard_reverts_.try_emplace(lease.value, cause);
     return tell(RevertMessage{.lease = lease, .cause = std::string(cause)});
   }
   base::Status revert_all(std::string_view cause) override {
+    for (const std::uint64_t lease : active_) unheard_reverts_.try_emplace(lease, cause);
     return tell(RevertMessage{.lease = {}, .cause = std::string(cause)});
   }
 
@@ -180,13 +184,17 @@ class Client final : public HolderClient {
 
  private:
   base::Status attach(Hello::Mode mode) {
-    auto warden = reach_warden(options_, mode);
+    const auto reach = [&] {
+      return warden_hangs_ ? base::Result<KeeperConnection>{holder_died()}
+                           : reach_warden(options_, mode);
+    };
+    auto warden = reach();
     // One that was killed with its holder is started again by its supervisor, in a moment.
     const base::Instant patience = base::BootClock::now() + kWardenLimit;
     while (!warden.ok() && mode == Hello::Mode::kReplay && ::geteuid() != 0 &&
            base::BootClock::now() < patience) {
       ::poll(nullptr, 0, 50);
-      warden = reach_warden(options_, mode);
+      warden = reach();
     }
     if (warden.ok()) {
       keeper_ = std::move(*warden);
@@ -195,13 +203,7 @@ class Client final : public HolderClient {
     } else {
       return std::move(warden).error();
     }
-    return watch(keeper_.socket.get());
-  }
-
-  base::Status watch(int descriptor) const {
-    epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
-    if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, descriptor, &event) == 0) return {};
-    return base::system_error("watch the holder", errno);
+    return sources_->watch(keeper_.socket.get());
   }
 
   base::Status send(const Message& message) {
@@ -241,7 +243,20 @@ class Client final : public HolderClient {
       SQUALL_ASSIGN(Message message, decode(*packet));
       take(std::move(message));
     }
+    watch_keeper();
     return {};
+  }
+
+  // The holder died, and the keeper does not start another one: it hangs or was stopped.
+  void watch_keeper() {
+    const bool overdue = alone_since_ && keeper_.socket && !finished_ &&
+                         base::BootClock::now() - *alone_since_ > options_.renewal_limit;
+    if (!overdue) return;
+    const bool ours = keeper_.child.pidfd().valid();
+    if (!ours) warden_hangs_ = true;
+    if (ours && !keeper_.child.pidfd().signal(SIGKILL).ok()) return;
+    dismiss_keeper();
+    start_again();
   }
 
   // The keeper says that it has started a holder, or why it could not.
@@ -267,8 +282,9 @@ class Client final : public HolderClient {
   base::Status meet_holder(base::UniqueFd socket) {
     SQUALL_TRY(drain_dead_holder());
     replaying_ = std::exchange(attached_, true);
+    alone_since_.reset();
     holder_socket_ = std::move(socket);
-    return watch(holder_socket_.get());
+    return sources_->watch(holder_socket_.get());
   }
 
   // What a holder said before it died comes before what its successor says.
@@ -286,6 +302,7 @@ class Client final : public HolderClient {
   void take(Message message) {
     unanswered_since_.reset();
     if (auto* event = std::get_if<LeaseEvent>(&message)) {
+      note_progress(*event);
       events_.push_back(std::move(*event));
       queued_->signal();
     } else if (auto* rehearsed = std::get_if<RehearsedMessage>(&message)) {
@@ -306,6 +323,16 @@ class Client final : public HolderClient {
     }
   }
 
+  void note_progress(const LeaseEvent& event) {
+    if (event.notice || event.state == LeaseState::kArming || event.state == LeaseState::kArmed ||
+        event.state == LeaseState::kEffective)
+      return;
+    unheard_reverts_.erase(event.lease.value);
+    const bool over = event.state == LeaseState::kVerified ||
+                      (event.state == LeaseState::kFailed && !event.still_active);
+    if (over) active_.erase(event.lease.value);
+  }
+
   // The holder's end of its socket is closed. If it did not say that it was finished it died, and
   // the keeper starts another one that undoes what it held.
   void holder_gone() {
@@ -314,6 +341,8 @@ class Client final : public HolderClient {
       finished_ = true;
     } else if (!keeper_.socket) {
       start_again();
+    } else {
+      alone_since_ = base::BootClock::now();
     }
   }
 
@@ -335,6 +364,7 @@ class Client final : public HolderClient {
       const auto attached = attach(Hello::Mode::kReplay);
       if (attached.ok()) {
         replaying_ = true;
+        alone_since_ = base::BootClock::now();
         return;
       }
       left_.push_back(attached.error().to_string());
@@ -349,12 +379,7 @@ class Client final : public HolderClient {
   }
 
   base::Status wait(base::Instant deadline, std::string_view what) const {
-    const auto left =
-        std::chrono::ceil<std::chrono::milliseconds>(deadline - base::BootClock::now());
-    epoll_event event{};
-    if (left.count() > 0 &&
-        ::epoll_wait(epoll_.get(), &event, 1, static_cast<int>(left.count())) != 0)
-      return {};
+    if (sources_->wait(deadline - base::BootClock::now())) return {};
     return base::Error{.code = base::ErrorCode::kTimeout,
                        .message = fmt::format("waited too long for {}", what),
                        .hint = "see `squall status`"};
@@ -362,8 +387,11 @@ class Client final : public HolderClient {
 
   void wait_until_finished() {
     const base::Instant deadline = base::BootClock::now() + kEndLimit;
-    while (!finished_) {
-      if (!wait(deadline, "the holder to end").ok() || !pump().ok()) return;
+    while (!finished_ && base::BootClock::now() < deadline) {
+      sources_->wait(kEndLook);
+      if (!pump().ok()) return;
+      // Again, as a full socket may have swallowed it. A holder that died shows in pump().
+      [[maybe_unused]] const auto asked = send(EndMessage{});
       events_.clear();
       queued_->clear();
     }
@@ -381,10 +409,12 @@ class Client final : public HolderClient {
   }
 
   HolderOptions options_;
-  base::UniqueFd epoll_;
+  std::optional<ReadySet> sources_;
   KeeperConnection keeper_;
   base::UniqueFd holder_socket_;
   std::vector<LeaseEvent> events_;
+  std::set<std::uint64_t> active_;                        // leases, as far as we know
+  std::map<std::uint64_t, std::string> unheard_reverts_;  // asked for, not begun as far as we know
   std::optional<StopNotice> stop_notice_;
   std::optional<RehearsedMessage> rehearsed_;
   std::optional<base::Error> start_error_;
@@ -392,6 +422,7 @@ class Client final : public HolderClient {
   std::optional<base::WakeUp> queued_;  // keeps fd() readable while events_ holds something
   base::PidFd holder_;
   std::optional<base::Instant> unanswered_since_;  // the first renewal without any word after it
+  std::optional<base::Instant> alone_since_;       // the holder died, nobody undoes its faults yet
   std::uint64_t last_rehearsal_ = 0;
   int restarts_ = 0;
   bool ready_ = false;
@@ -400,6 +431,7 @@ class Client final : public HolderClient {
   bool said_finished_ = false;
   bool finished_ = false;
   bool stop_told_ = false;
+  bool warden_hangs_ = false;
 };
 
 }  // namespace

@@ -79,6 +79,14 @@ std::string_view payload_text(const base::FrameView& frame) {
   return {reinterpret_cast<const char*>(frame.payload.data()), frame.payload.size()};
 }
 
+int lock(int file) {
+  int locked = 0;
+  do {
+    locked = ::flock(file, LOCK_EX | LOCK_NB);
+  } while (locked != 0 && errno == EINTR);
+  return locked;
+}
+
 void add_damage(JournalContent& content, std::string text) {
   if (!content.damage.empty()) content.damage += "; ";
   content.damage += text;
@@ -160,8 +168,7 @@ base::Result<LeaseJournal> LeaseJournal::create(const std::string& folder,
   if (!journal.file_) return refuse(base::system_error("create " + new_path, errno));
   const int allocated = ::posix_fallocate(journal.file_.get(), 0, LeaseJournal::kSize);
   if (allocated != 0) return refuse(base::system_error("reserve space in " + folder, allocated));
-  if (::flock(journal.file_.get(), LOCK_EX | LOCK_NB) != 0)
-    return refuse(base::system_error("lock " + new_path, errno));
+  if (lock(journal.file_.get()) != 0) return refuse(base::system_error("lock " + new_path, errno));
   if (auto written = journal.append(static_cast<std::uint16_t>(FrameType::kLease),
                                     lease_to_text(record), kReserveForStates);
       !written.ok())
@@ -183,7 +190,8 @@ base::Result<LeaseJournal> LeaseJournal::adopt(const std::string& path) {
   journal.path_ = path;
   journal.file_ = base::UniqueFd{::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW)};
   if (!journal.file_) return base::system_error("open " + path, errno);
-  if (::flock(journal.file_.get(), LOCK_EX | LOCK_NB) != 0) {
+  if (lock(journal.file_.get()) != 0) {
+    if (errno != EWOULDBLOCK) return base::system_error("lock " + path, errno);
     return base::Error{.code = base::ErrorCode::kConflict,
                        .message = path + " is in use by a living holder, or being undone already",
                        .hint = "see `squall status`"};
@@ -209,9 +217,10 @@ base::Status LeaseJournal::append(std::uint16_t type, std::string_view payload,
     if (wrote <= 0) return base::system_error("write " + path_, errno);
     done += static_cast<std::size_t>(wrote);
   }
+  // Whole from here on, whether it is durable or not: what follows must not overwrite half of it.
+  end_ += frame.size();
   if (static_cast<FrameType>(type) != FrameType::kState && ::fdatasync(file_.get()) != 0)
     return base::system_error("sync " + path_, errno);
-  end_ += frame.size();
   return {};
 }
 

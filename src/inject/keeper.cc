@@ -11,7 +11,6 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <chrono>
 #include <csignal>
@@ -31,6 +30,7 @@ constexpr int kHolderEngine = 4;
 constexpr int kHolderLink = 5;
 // A rehearsal takes at most 15 s, and taking up a dead holder's journals a few.
 constexpr auto kBusyLimit = std::chrono::seconds(30);
+constexpr auto kStartLimit = std::chrono::seconds(5);
 constexpr int kReplayLimit = 2;
 constexpr std::size_t kRunLimit = 256;
 // One user cannot keep the others out.
@@ -40,37 +40,7 @@ constexpr auto kGreetingLimit = std::chrono::seconds(5);
 constexpr base::Duration kLongestSilence = std::chrono::seconds(60);
 
 // Heartbeats are counted without the time that the machine was suspended: nobody answers then.
-using Heartbeat = std::chrono::steady_clock;  // CLOCK_MONOTONIC, as the timer
-
-base::Result<std::pair<base::UniqueFd, base::UniqueFd>> socket_pair() {
-  std::array<int, 2> pair{};
-  if (::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair.data()) != 0)
-    return base::system_error("create a socket pair", errno);
-  return std::pair{base::UniqueFd{pair[0]}, base::UniqueFd{pair[1]}};
-}
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77  // <asm-generic/socket.h> since Linux 6.5
-#endif
-
-// The process that connected, by what the kernel says and not by what it says itself.
-base::Result<base::UniqueFd> peer_process(int socket, const base::ProcessIdentity& claimed) {
-  int fd = -1;
-  socklen_t size = sizeof fd;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0) return base::UniqueFd{fd};
-  ucred peer{};
-  size = sizeof peer;
-  if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &size) != 0)
-    return base::system_error("ask who connected", errno);
-  // Before Linux 6.5 a number is all there is; with its start time it names one process.
-  if (peer.pid != claimed.pid)
-    return base::Error{.code = base::ErrorCode::kPermission,
-                       .message = "the engine says that it is another process than it is"};
-  SQUALL_TRY(base::PidFd::open(claimed));
-  base::UniqueFd pidfd{static_cast<int>(::syscall(SYS_pidfd_open, peer.pid, 0))};
-  if (!pidfd) return base::system_error("open a pidfd of the engine", errno);
-  return pidfd;
-}
+using Heartbeat = base::MonotonicClock;  // as the timer
 
 base::Result<base::ProcessIdentity> peer_identity(int socket) {
   ucred peer{};
@@ -104,12 +74,15 @@ struct Keeper::Run {
   base::UniqueFd link;
   std::optional<Heartbeat::time_point> unanswered_since;
   Heartbeat::time_point next_question;
+  bool starting = false;  // until its first word
   bool busy = false;
   int replays = 0;
 
   bool over() const { return !holder && (hello || !engine); }
   Heartbeat::duration patience() const {
-    return busy ? Heartbeat::duration(kBusyLimit) : hello->options.renewal_limit;
+    if (busy) return kBusyLimit;
+    return starting ? std::max<Heartbeat::duration>(kStartLimit, hello->options.renewal_limit)
+                    : hello->options.renewal_limit;
   }
   // Four questions within the shortest patience, so that silence is noticed in time.
   Heartbeat::duration interval() const {
@@ -314,6 +287,7 @@ void Keeper::take_link(Run& run) {
     if (!word.ok()) return run.link.reset();
     if (!*word) return;
     run.unanswered_since.reset();
+    run.starting = false;
     run.busy = **word == LinkWord::kBusy;
   }
 }
@@ -342,7 +316,10 @@ void Keeper::holder_ended(Run& run) {
   run.link.reset();
   run.unanswered_since.reset();
   run.busy = false;
-  const bool in_order = status.ok() && WIFEXITED(*status);
+  // One that could not even begin to undo has undone nothing.
+  const bool replayed = run.replays > 0 || run.hello->mode == Hello::Mode::kReplay;
+  const bool in_order = status.ok() && WIFEXITED(*status) &&
+                        (!replayed || WEXITSTATUS(*status) == 0 || WEXITSTATUS(*status) == 8);
   if (in_order) {
     exit_status_ = std::max(exit_status_, WEXITSTATUS(*status));
     return run.engine.reset();
@@ -355,7 +332,9 @@ void Keeper::holder_ended(Run& run) {
 }
 
 void Keeper::start_holder(Run& run, Hello::Mode mode) {
-  const auto started = try_to_start_holder(run, mode);
+  auto started = try_to_start_holder(run, mode);
+  while (!started.ok() && mode == Hello::Mode::kReplay && ++run.replays <= kReplayLimit)
+    started = try_to_start_holder(run, mode);
   if (started.ok()) return;
   base::log_error("a holder could not be started", {{"error", started.error().to_string()}});
   exit_status_ = mode == Hello::Mode::kReplay ? 8 : std::max(exit_status_, 1);
@@ -365,8 +344,8 @@ void Keeper::start_holder(Run& run, Hello::Mode mode) {
 }
 
 base::Status Keeper::try_to_start_holder(Run& run, Hello::Mode mode) {
-  SQUALL_ASSIGN(auto control, socket_pair());
-  SQUALL_ASSIGN(auto link, socket_pair());
+  SQUALL_ASSIGN(auto control, make_packet_sockets());
+  SQUALL_ASSIGN(auto link, make_packet_sockets());
   base::SpawnOptions spawn;
   spawn.argv = holder_argv_;
   spawn.standard_error = STDERR_FILENO;
@@ -380,7 +359,8 @@ base::Status Keeper::try_to_start_holder(Run& run, Hello::Mode mode) {
   SQUALL_ASSIGN(base::ChildProcess holder, base::spawn(spawn));
   run.holder = std::move(holder);
   run.link = std::move(link.first);
-  run.busy = true;  // until its first word
+  run.starting = true;
+  run.busy = false;
   run.unanswered_since = Heartbeat::now();
   run.next_question = *run.unanswered_since + run.interval();
   SQUALL_TRY(send_packet(run.link.get(), greeting));

@@ -69,8 +69,8 @@ class Keeper {
   base::UniqueFd signals_;
   base::UniqueFd timer_;
   WardenDuty duty_;  // without a control socket: serves those it was given
-  std::chrono::steady_clock::time_point next_word_ = std::chrono::steady_clock::time_point::max();
-  std::chrono::steady_clock::time_point next_complaint_{};
+  base::MonotonicClock::time_point next_word_ = base::MonotonicClock::time_point::max();
+  base::MonotonicClock::time_point next_complaint_{};
   int exit_status_ = 0;
 };
 

@@ -84,7 +84,10 @@ void Lease::advance(const std::vector<int>& ready) {
   while (stage_ != Stage::kOver) {
     if (!reverting() && base::BootClock::now() >= ends_) return revert("deadline");
     if (base::BootClock::now() < wait_until_) return;
-    handle(call());
+    if (stage_ == Stage::kClosing)
+      close();
+    else
+      handle(call());
   }
 }
 
@@ -101,6 +104,7 @@ Step Lease::call() {
     case Stage::kVerifying:
       return fault_->verify();
     case Stage::kSteady:
+    case Stage::kClosing:
     case Stage::kOver:
       break;
   }
@@ -144,6 +148,7 @@ void Lease::succeed(const Step& step) {
     case Stage::kVerifying:
       return finish(step);
     case Stage::kSteady:
+    case Stage::kClosing:
     case Stage::kOver:
       return;
   }
@@ -171,24 +176,20 @@ void Lease::handle_failure(Step step) {
   if (first) tell(LeaseState::kFailed, Step::done(trouble_), /*still_active=*/true);
   // The revert is idempotent: start it over, more and more slowly.
   stage_ = Stage::kReverting;
+  retry_later();
+}
+
+void Lease::retry_later() {
   wait_ = {};
   wait_until_ = base::BootClock::now() + retry_pause_;
   retry_pause_ = std::min(kLongestRetry, 2 * retry_pause_);
 }
 
 void Lease::finish(const Step& step) {
-  stage_ = Stage::kOver;
-  wait_ = {};
-  wait_until_ = base::Instant::max();
   trouble_.clear();
   last_text_ = step.text.empty() ? reverted_text_ : step.text;
-  if (journal_) {
-    journal_->state(LeaseState::kVerified, ends_, step.text);
-    if (auto removed = journal_->remove(); !removed.ok())
-      base::log_warning("a journal of a reverted fault stays behind",
-                        {{"error", removed.error().to_string()}});
-    journal_.reset();
-  }
+  if (journal_) journal_->state(LeaseState::kVerified, ends_, step.text);
+  close();
   if (arming_error_) {
     std::string text = arming_error_->to_string();
     if (!arming_error_->hint.empty()) text += ". Next: " + arming_error_->hint;
@@ -197,6 +198,24 @@ void Lease::finish(const Step& step) {
     tell(LeaseState::kVerified, step);
   }
   fault_.reset();  // last: what it still closes must not delay the news
+}
+
+// Without its journal, which no longer names a fault. One that cannot be removed is tried again.
+void Lease::close() {
+  if (journal_) {
+    if (auto removed = journal_->remove(); !removed.ok()) {
+      if (stage_ != Stage::kClosing) {
+        stage_ = Stage::kClosing;
+        retry_pause_ = kFirstRetry;
+        trouble_ = "it is undone, but its journal stays: " + removed.error().to_string();
+      }
+      return retry_later();
+    }
+    journal_.reset();
+  }
+  stage_ = Stage::kOver;
+  wait_ = {};
+  wait_until_ = base::Instant::max();
 }
 
 void Lease::tell_notice(const std::string& text) {

@@ -46,7 +46,9 @@ class Lease final : public FaultContext {
   bool over() const { return stage_ == Stage::kOver; }
   // The revert was tried and did not succeed so far; it is tried again every second.
   const std::string& trouble() const { return trouble_; }
-  bool reverting() const { return stage_ == Stage::kReverting || stage_ == Stage::kVerifying; }
+  bool reverting() const {
+    return stage_ == Stage::kReverting || stage_ == Stage::kVerifying || stage_ == Stage::kClosing;
+  }
   base::Instant reverting_since() const { return reverting_since_; }
   // After over(): whether the fault was in force and is now verified to be gone.
   const std::string& last_text() const { return last_text_; }
@@ -63,13 +65,24 @@ class Lease final : public FaultContext {
   uid_t caller() const override { return record_.grant.caller.user; }
 
  private:
-  enum class Stage { kArming, kAwaitingEffect, kHolding, kSteady, kReverting, kVerifying, kOver };
+  enum class Stage {
+    kArming,
+    kAwaitingEffect,
+    kHolding,
+    kSteady,
+    kReverting,
+    kVerifying,
+    kClosing,
+    kOver
+  };
 
   Step call();
   void handle(Step step);
   void handle_failure(Step step);
   void succeed(const Step& step);
   void finish(const Step& step);
+  void close();
+  void retry_later();
   void enter(Stage stage);
   void tell(LeaseState state, const Step& step, bool still_active = false);
   void tell_notice(const std::string& text);

@@ -1,5 +1,6 @@
 #include "inject/poll_loop.h"
 
+#include <sys/epoll.h>
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 
@@ -30,6 +31,25 @@ void PollSet::wait(int milliseconds) {
 
 bool PollSet::is_ready(int fd) const {
   return fd >= 0 && std::binary_search(ready_.begin(), ready_.end(), fd);
+}
+
+base::Result<ReadySet> ReadySet::create() {
+  base::UniqueFd epoll{::epoll_create1(EPOLL_CLOEXEC)};
+  if (!epoll) return base::system_error("create an epoll descriptor", errno);
+  return ReadySet{std::move(epoll)};
+}
+
+base::Status ReadySet::watch(int descriptor) const {
+  epoll_event event{.events = EPOLLIN, .data = {.fd = descriptor}};
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, descriptor, &event) == 0) return {};
+  return base::system_error("watch a descriptor", errno);
+}
+
+bool ReadySet::wait(base::Duration limit) const {
+  const auto left = std::chrono::ceil<std::chrono::milliseconds>(limit);
+  epoll_event event{};
+  return left.count() > 0 &&
+         ::epoll_wait(epoll_.get(), &event, 1, static_cast<int>(left.count())) != 0;
 }
 
 base::Result<base::UniqueFd> open_termination_signals() {

@@ -1,11 +1,12 @@
 #pragma once
-// What the poll loops of keeper, holder and cleanup share.
+// What the poll loops of engine, keeper, holder and cleanup share.
 
 #include <poll.h>
 
 #include <cstdint>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
 
@@ -24,6 +25,22 @@ class PollSet {
  private:
   std::vector<pollfd> requests_;
   std::vector<int> ready_;
+};
+
+// One descriptor that is readable when one of others is.
+class ReadySet {
+ public:
+  static base::Result<ReadySet> create();
+  int fd() const { return epoll_.get(); }
+  // Until it is closed.
+  base::Status watch(int descriptor) const;
+  // False when nothing is ready after `limit`, or at once when that is not above zero. May return
+  // before: a signal ends the wait.
+  bool wait(base::Duration limit) const;
+
+ private:
+  explicit ReadySet(base::UniqueFd epoll) : epoll_(std::move(epoll)) {}
+  base::UniqueFd epoll_;
 };
 
 // Blocks SIGHUP, SIGTERM and SIGINT and makes them readable.

@@ -1,6 +1,5 @@
 #include "inject/process_table.h"
 
-#include <dirent.h>
 #include <fmt/format.h>
 #include <unistd.h>
 
@@ -40,24 +39,24 @@ std::optional<ProcessEntry> parse_stat(pid_t pid, std::string_view text) {
   return std::nullopt;
 }
 
-std::optional<ProcessEntry> read_entry(pid_t pid) {
-  const auto text = base::read_pseudo_file(fmt::format("/proc/{}/stat", pid));
-  return text.ok() ? parse_stat(pid, *text) : std::nullopt;
+// Absent when it is gone.
+base::Result<std::optional<ProcessEntry>> read_entry(pid_t pid) {
+  auto text = base::read_pseudo_file(fmt::format("/proc/{}/stat", pid));
+  if (text.ok()) return parse_stat(pid, *text);
+  if (text.error().code == base::ErrorCode::kNotFound) return std::optional<ProcessEntry>{};
+  return std::move(text).error();
 }
 
 }  // namespace
 
 base::Result<std::vector<ProcessEntry>> read_process_table() {
-  DIR* handle = ::opendir("/proc");
-  if (handle == nullptr) return base::system_error("read /proc", errno);
+  SQUALL_ASSIGN(const std::vector<std::string> names, base::names_in_folder("/proc"));
   std::vector<ProcessEntry> table;
-  while (const dirent* item = ::readdir(handle)) {
-    if (item->d_name[0] < '1' || item->d_name[0] > '9') continue;
-    if (auto entry = read_entry(static_cast<pid_t>(std::atoi(item->d_name)))) {
-      table.push_back(std::move(*entry));
-    }
+  for (const std::string& name : names) {
+    if (name[0] < '1' || name[0] > '9') continue;
+    SQUALL_ASSIGN(auto entry, read_entry(static_cast<pid_t>(std::atoi(name.c_str()))));
+    if (entry) table.push_back(std::move(*entry));
   }
-  ::closedir(handle);
   return table;
 }
 
@@ -79,8 +78,20 @@ std::vector<ProcessEntry> tree_of(const std::vector<ProcessEntry>& table,
 
 std::optional<char> process_state(const base::ProcessIdentity& identity) {
   const auto entry = read_entry(identity.pid);
-  if (!entry || entry->identity != identity) return std::nullopt;
-  return entry->state;
+  if (!entry.ok() || !*entry || (*entry)->identity != identity) return std::nullopt;
+  return (*entry)->state;
+}
+
+base::Result<char> look_at_state(const base::ProcessIdentity& identity) {
+  SQUALL_ASSIGN(const auto entry, read_entry(identity.pid));
+  return entry && entry->identity == identity ? entry->state : 'X';
+}
+
+base::Result<std::optional<base::PidFd>> open_if_there(const base::ProcessIdentity& identity) {
+  auto process = base::PidFd::open(identity);
+  if (process.ok()) return std::optional{std::move(*process)};
+  if (process.error().code == base::ErrorCode::kNotFound) return std::optional<base::PidFd>{};
+  return std::move(process).error();
 }
 
 namespace {
@@ -96,7 +107,7 @@ base::Error refused(pid_t pid, std::string_view what) {
 base::Status check_does_not_carry(pid_t pid, pid_t squall) {
   for (pid_t each = squall; each > 1;) {
     if (each == pid) return refused(pid, "Squall itself, or a process that started it");
-    const auto entry = read_entry(each);
+    SQUALL_ASSIGN(const auto entry, read_entry(each));
     if (!entry) break;
     each = entry->parent;
   }
@@ -106,11 +117,11 @@ base::Status check_does_not_carry(pid_t pid, pid_t squall) {
 base::Status check_not_forked_by(pid_t pid, pid_t squall) {
   // What a holder forks: its starter and its workers, by the names that they give themselves.
   // Services that it started again are its children, too, and are fair game.
-  const auto target = read_entry(pid);
+  SQUALL_ASSIGN(const auto target, read_entry(pid));
   if (!target || !target->name.starts_with("squall-")) return {};
   for (pid_t each = target->parent; each > 1;) {
     if (each == squall) return refused(pid, "Squall itself");
-    const auto entry = read_entry(each);
+    SQUALL_ASSIGN(const auto entry, read_entry(each));
     if (!entry) break;
     each = entry->parent;
   }

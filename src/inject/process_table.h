@@ -17,15 +17,42 @@ struct ProcessEntry {
   std::string name;
 };
 
-// Every process that we see. A snapshot that is not atomic.
+// Every process that we see; an error when one cannot be looked at. Not atomic.
 base::Result<std::vector<ProcessEntry>> read_process_table();
 
 // `root` and all that descend from it, parents before children; empty when it is not there.
 std::vector<ProcessEntry> tree_of(const std::vector<ProcessEntry>& table,
                                   const base::ProcessIdentity& root);
 
-// The state letter; absent when the process is gone or another one has its number.
+// The state letter; absent when the process is gone, another one has its number, or it cannot be
+// looked at: for texts and for what looks again.
 std::optional<char> process_state(const base::ProcessIdentity& identity);
+
+// The state letter, X when it is gone. An error when nobody can tell: a revert that took that for
+// gone would leave its target as it is.
+base::Result<char> look_at_state(const base::ProcessIdentity& identity);
+
+// Absent when it is gone or another one has its number; an error when nobody can tell.
+base::Result<std::optional<base::PidFd>> open_if_there(const base::ProcessIdentity& identity);
+
+// Processes that a journal names, opened when the revert needs them: one that cannot be looked at
+// yet must not pass for gone.
+class RecalledProcesses {
+ public:
+  void add(const base::ProcessIdentity& identity) { waiting_.push_back(identity); }
+  // Adds those that are there to `opened`. Again after an error: goes on where it was.
+  base::Status open_into(std::vector<base::PidFd>& opened) {
+    while (!waiting_.empty()) {
+      SQUALL_ASSIGN(auto process, open_if_there(waiting_.front()));
+      if (process) opened.push_back(std::move(*process));
+      waiting_.erase(waiting_.begin());
+    }
+    return {};
+  }
+
+ private:
+  std::vector<base::ProcessIdentity> waiting_;
+};
 
 // kBlocked when `pid` is 1, a kernel thread's parent, this process, or one that this process
 // descends from: a fault there could stop Squall itself.

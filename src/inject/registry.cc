@@ -55,9 +55,11 @@ base::Error held_by(const LeaseRecord& theirs, const std::string& resource, bool
 }
 
 base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord& record) {
-  for (const std::string& file : directory.lease_files()) {
+  SQUALL_ASSIGN(const std::vector<std::string> files, directory.list_lease_files());
+  for (const std::string& file : files) {
     const auto content = read_journal(file);
-    if (!content.ok()) continue;  // removed meanwhile
+    if (!content.ok() && content.error().code == base::ErrorCode::kNotFound) continue;  // removed
+    if (!content.ok()) return content.error();
     if (!content->lease) {
       return base::Error{.code = base::ErrorCode::kConflict,
                          .message = fmt::format("{} is damaged ({}): nobody knows which fault is "
@@ -107,9 +109,11 @@ base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseR
 }
 
 bool alive(const base::ProcessIdentity& identity, const std::string& boot) {
-  if (boot != boot_id() || identity.pid <= 0) return false;
-  const auto process = base::PidFd::open(identity);
-  return process.ok() && !process->ended();
+  // In doubt it lives: what is done for the dead must not be done to the living.
+  const std::string now = boot_id();
+  if ((!now.empty() && boot != now) || identity.pid <= 0) return false;
+  const auto process = open_if_there(identity);
+  return !process.ok() || (*process && !(*process)->ended());
 }
 
 base::Status check_run_id(const std::string& run) {

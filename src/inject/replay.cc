@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "inject/faults/kinds.h"
 #include "inject/json_fields.h"
+#include "inject/process_table.h"
 #include "inject/registry.h"
 
 namespace squall::inject {
@@ -19,6 +20,8 @@ namespace squall::inject {
 namespace {
 
 constexpr int kStarterLimitMilliseconds = 2000;
+constexpr int kStarterAttempts = 5;
+constexpr int kPauseMilliseconds = 10;
 
 // A journal that was not finished: its holder died before it had changed anything.
 void remove_unfinished(const std::string& folder) {
@@ -30,26 +33,42 @@ void remove_unfinished(const std::string& folder) {
 
 // The dead holder's starter ends with it, but a moment later. Until then it may still be killing a
 // command, or starting a service that would be started a second time.
-void wait_for_starter(const base::ProcessIdentity& starter) {
+void wait_for_starter(const base::ProcessIdentity& starter,
+                      const std::function<void()>& about_to_wait) {
   if (starter.pid <= 0) return;
-  const auto process = base::PidFd::open(starter);
-  if (!process.ok()) return;
-  pollfd request{.fd = process->get(), .events = POLLIN, .revents = 0};
+  auto process = open_if_there(starter);
+  for (int attempt = 1; !process.ok() && attempt < kStarterAttempts; ++attempt) {
+    ::poll(nullptr, 0, kPauseMilliseconds);
+    process = open_if_there(starter);
+  }
+  if (!process.ok()) {
+    base::log_warning("nobody can tell whether a dead holder's starter runs",
+                      {{"error", process.error().to_string()}});
+    return;
+  }
+  if (!*process) return;
+  pollfd request{.fd = (*process)->get(), .events = POLLIN, .revents = 0};
+  if (::poll(&request, 1, 0) > 0) return;
+  if (about_to_wait) about_to_wait();
   if (::poll(&request, 1, kStarterLimitMilliseconds) > 0) return;
-  if (auto killed = process->signal(SIGKILL); !killed.ok()) return;
+  if (auto killed = (*process)->signal(SIGKILL); !killed.ok()) return;
   ::poll(&request, 1, kStarterLimitMilliseconds);
 }
 
 class Collector {
  public:
-  Collector(const std::string& run, const Lease::Means& means) : run_(run), means_(means) {}
+  Collector(const std::string& run, const Lease::Means& means,
+            const std::function<void()>& about_to_wait)
+      : run_(run), means_(means), about_to_wait_(about_to_wait) {}
 
   void take(const std::string& path) {
     auto journal = LeaseJournal::adopt(path);
     if (!journal.ok()) {
       // Gone: its owner finished. In use: its owner lives, and so it is not ours to undo.
-      if (::access(path.c_str(), F_OK) == 0) note_living(path, journal.error());
-      return;
+      if (journal.error().code == base::ErrorCode::kNotFound) return;
+      if (journal.error().code == base::ErrorCode::kConflict)
+        return note_living(path, journal.error());
+      return found_.left.push_back(journal.error().to_string());
     }
     auto content = read_journal(path);
     if (!content.ok()) return found_.left.push_back(content.error().to_string());
@@ -57,6 +76,8 @@ class Collector {
     if (!run_.empty() && content->lease->run != run_) return;
     take_readable(std::move(*journal), std::move(*content));
   }
+
+  void give_up(const base::Error& error) { found_.left.push_back(error.to_string()); }
 
   DeadLeases result() && { return std::move(found_); }
 
@@ -90,7 +111,12 @@ class Collector {
                               "version that wrote {}",
                               journal.path())));
     }
-    const bool rebooted = record.boot_id != boot_id();
+    const std::string boot = boot_id();
+    if (boot.empty() || record.boot_id.empty()) {
+      return found_.left.push_back(describe_lease(
+          record, "nobody can tell whether the machine was booted since: no boot id can be read"));
+    }
+    const bool rebooted = record.boot_id != boot;
     if ((rebooted && !kind->survives_reboot) || content.state == LeaseState::kVerified) {
       if (auto removed = journal.remove(); !removed.ok())
         return found_.left.push_back(removed.error().to_string());
@@ -98,17 +124,17 @@ class Collector {
           describe_lease(record, rebooted ? "the machine was booted since; nothing is left of it"
                                           : "it was reverted and verified already"));
     }
-    adopt(std::move(journal), std::move(content), *kind);
+    adopt(std::move(journal), std::move(content), *kind, rebooted);
   }
 
-  void adopt(LeaseJournal journal, JournalContent content, const FaultKind& kind) {
+  void adopt(LeaseJournal journal, JournalContent content, const FaultKind& kind, bool rebooted) {
     const std::string path = journal.path();
     const LeaseRecord record = *content.lease;
-    if (record.boot_id == boot_id()) {
-      wait_for_starter(record.starter);
+    if (!rebooted) {
+      wait_for_starter(record.starter, about_to_wait_);
       for (const std::string& note : content.notes) {  // of replays that died, too
         const auto json = base::parse_json(note);
-        if (json.ok()) wait_for_starter(identity_field(*json, "starter"));
+        if (json.ok()) wait_for_starter(identity_field(*json, "starter"), about_to_wait_);
       }
     }
     std::optional<LeaseJournal> own;
@@ -132,17 +158,24 @@ class Collector {
 
   const std::string& run_;
   const Lease::Means& means_;
+  const std::function<void()>& about_to_wait_;
   DeadLeases found_;
 };
 
 }  // namespace
 
 DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::string& run,
-                               const Lease::Means& means) {
+                               const Lease::Means& means,
+                               const std::function<void()>& about_to_wait) {
   remove_unfinished(directory.leases());
   remove_unfinished(directory.durable_leases());
-  Collector collector(run, means);
-  for (const std::string& path : directory.lease_files()) collector.take(path);
+  Collector collector(run, means, about_to_wait);
+  const auto files = directory.list_lease_files();
+  if (!files.ok()) {
+    collector.give_up(files.error());
+  } else {
+    for (const std::string& path : *files) collector.take(path);
+  }
   return std::move(collector).result();
 }
 

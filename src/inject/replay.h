@@ -1,6 +1,7 @@
 #pragma once
 // Undoing what dead holders left, from their journals.
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -23,9 +24,11 @@ struct DeadLeases {
 };
 
 // Takes up every journal whose holder is dead (of `run`, or of all runs when empty), and removes
-// what needs no undoing: unfinished journals and those that a reboot made moot.
+// what needs no undoing: unfinished journals and those that a reboot made moot. May have to wait
+// some seconds for a dead holder's starter; `about_to_wait` is called first.
 DeadLeases take_up_dead_leases(const StateDirectory& directory, const std::string& run,
-                               const Lease::Means& means);
+                               const Lease::Means& means,
+                               const std::function<void()>& about_to_wait = {});
 
 // Sets the damaged ones aside and says so, one line each.
 std::vector<std::string> set_aside(std::vector<DamagedJournal> damaged);

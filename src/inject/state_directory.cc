@@ -1,6 +1,5 @@
 #include "inject/state_directory.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
@@ -47,6 +46,20 @@ base::Status check_owner(const std::string& path) {
       .hint = fmt::format("look who made it, then remove {} and try again", path)};
 }
 
+// A missing folder is an empty one.
+base::Result<std::vector<std::string>> list_files(const std::string& folder,
+                                                  std::string_view suffix) {
+  std::vector<std::string> files;
+  const auto names = base::names_in_folder(folder);
+  if (!names.ok() && names.error().code == base::ErrorCode::kNotFound) return files;
+  if (!names.ok()) return names.error();
+  for (const std::string& name : *names) {
+    if (name.ends_with(suffix)) files.push_back(base::join_path(folder, name));
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+
 }  // namespace
 
 StateDirectory::StateDirectory(const std::string& path)
@@ -81,6 +94,13 @@ std::vector<std::string> StateDirectory::lease_files() const {
   return files;
 }
 
+base::Result<std::vector<std::string>> StateDirectory::list_lease_files() const {
+  SQUALL_ASSIGN(std::vector<std::string> files, list_files(leases(), ".lease"));
+  SQUALL_ASSIGN(std::vector<std::string> durable, list_files(durable_leases(), ".lease"));
+  for (std::string& file : durable) files.push_back(std::move(file));
+  return files;
+}
+
 base::Result<base::UniqueFd> StateDirectory::lock() const {
   const std::string path = path_ + "/lock";
   base::UniqueFd file{::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600)};
@@ -96,16 +116,7 @@ base::Result<base::UniqueFd> StateDirectory::lock() const {
 }
 
 std::vector<std::string> files_with_suffix(const std::string& folder, std::string_view suffix) {
-  std::vector<std::string> files;
-  DIR* handle = ::opendir(folder.c_str());
-  if (handle == nullptr) return files;
-  while (const dirent* entry = ::readdir(handle)) {
-    const std::string_view name = entry->d_name;
-    if (name.ends_with(suffix)) files.push_back(base::join_path(folder, name));
-  }
-  ::closedir(handle);
-  std::sort(files.begin(), files.end());
-  return files;
+  return list_files(folder, suffix).value_or(std::vector<std::string>{});
 }
 
 std::string boot_id() {

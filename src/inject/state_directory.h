@@ -29,6 +29,8 @@ class StateDirectory {
 
   // All journal files: `*.lease`, full paths, sorted. Missing folders count as empty.
   std::vector<std::string> lease_files() const;
+  // The same for who must not miss one: an error when a folder cannot be read.
+  base::Result<std::vector<std::string>> list_lease_files() const;
 
   // Taken while looking for conflicting leases and adding one. kConflict when somebody keeps it
   // for longer than 100 ms.
@@ -42,6 +44,7 @@ class StateDirectory {
 // Files in `folder` whose names end with `suffix`, full paths, sorted.
 std::vector<std::string> files_with_suffix(const std::string& folder, std::string_view suffix);
 
+// Empty when it cannot be read. Then nobody knows whether the machine was booted since.
 std::string boot_id();
 
 }  // namespace squall::inject

@@ -1,13 +1,10 @@
 #include "inject/wire.h"
 
 #include <fmt/format.h>
-#include <sys/socket.h>
 
 #include <algorithm>
 #include <array>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <utility>
 
 #include "base/frame.h"
@@ -342,85 +339,6 @@ base::Result<Message> decode(std::span<const std::byte> packet) {
   SQUALL_ASSIGN(const Json json, base::parse_json(text, kPacketLimit));
   if (!json.is_object()) return corrupt("a message is not a JSON object");
   return decode_body(static_cast<Type>(decoded.frame->type), json);
-}
-
-base::Status send_packet(int socket, std::span<const std::byte> packet, int descriptor) {
-  iovec bytes{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
-  msghdr message{};
-  message.msg_iov = &bytes;
-  message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int))> control{};
-  if (descriptor >= 0) {
-    message.msg_control = control.data();
-    message.msg_controllen = control.size();
-    cmsghdr* header = CMSG_FIRSTHDR(&message);
-    header->cmsg_level = SOL_SOCKET;
-    header->cmsg_type = SCM_RIGHTS;
-    header->cmsg_len = CMSG_LEN(sizeof descriptor);
-    std::memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
-  }
-  while (true) {
-    if (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
-    if (errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
-      return base::Error{.code = base::ErrorCode::kExhausted, .message = "the peer does not read"};
-    return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};
-  }
-}
-
-namespace {
-
-// The first descriptor that came, as ours; all others are closed.
-base::UniqueFd take_descriptors(msghdr& message) {
-  base::UniqueFd first;
-  for (cmsghdr* header = CMSG_FIRSTHDR(&message); header != nullptr;
-       header = CMSG_NXTHDR(&message, header)) {
-    if (header->cmsg_level != SOL_SOCKET || header->cmsg_type != SCM_RIGHTS) continue;
-    const std::size_t count = (header->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t i = 0; i < count; ++i) {
-      int number = -1;
-      std::memcpy(&number, CMSG_DATA(header) + i * sizeof number, sizeof number);
-      base::UniqueFd descriptor{number};
-      if (!first) first = std::move(descriptor);
-    }
-  }
-  return first;
-}
-
-}  // namespace
-
-base::Result<std::vector<std::byte>> receive_packet(int socket, base::UniqueFd* descriptor) {
-  std::vector<std::byte> packet;
-  bool sized = false;
-  bool reset_seen = false;
-  while (true) {
-    iovec bytes{.iov_base = packet.data(), .iov_len = packet.size()};
-    alignas(cmsghdr) std::array<char, CMSG_SPACE(4 * sizeof(int))> control{};
-    msghdr message{};
-    message.msg_iov = &bytes;
-    message.msg_iovlen = 1;
-    message.msg_control = sized ? control.data() : nullptr;
-    message.msg_controllen = sized ? control.size() : 0;
-    // First only its size, so that an idle process does not keep room for the largest.
-    const int flags = MSG_DONTWAIT | MSG_TRUNC | MSG_CMSG_CLOEXEC | (sized ? 0 : MSG_PEEK);
-    const ssize_t got = ::recvmsg(socket, &message, flags);
-    if (got < 0 && errno == EINTR) continue;
-    // The peer closed without having read all that we sent. Linux reports that before it hands out
-    // what the peer had said last, and once only.
-    if (got < 0 && errno == ECONNRESET && !std::exchange(reset_seen, true)) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::vector<std::byte>{};
-    if (got <= 0)
-      return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};
-    const auto size = static_cast<std::size_t>(got);
-    if (!std::exchange(sized, true)) {
-      packet.resize(std::min(size, kPacketLimit));
-      continue;
-    }
-    base::UniqueFd came = take_descriptors(message);
-    if (descriptor != nullptr) *descriptor = std::move(came);
-    if (size > packet.size()) return corrupt("a message is longer than the limit");
-    return packet;
-  }
 }
 
 }  // namespace squall::inject

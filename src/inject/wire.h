@@ -13,6 +13,7 @@
 #include "base/result.h"
 #include "inject/caller.h"
 #include "inject/client.h"
+#include "inject/packet_socket.h"
 
 namespace squall::inject {
 
@@ -78,21 +79,10 @@ using Message = std::variant<Hello, ArmMessage, RenewMessage, RevertMessage, Reh
                              EndMessage, Ready, LeaseEvent, RehearsedMessage, Finished, StopMessage,
                              ReleaseMessage, StatusMessage, StatusReply>;
 
-// The largest packet: Linux's default limit for one is 208 KiB.
-inline constexpr std::size_t kPacketLimit = 160 * 1024;
-
 // kExhausted when it would not fit a packet.
 base::Result<std::vector<std::byte>> encode(const Message& message);
 // Never trusts the bytes. kCorrupt when they are not exactly one message.
 base::Result<Message> decode(std::span<const std::byte> packet);
-
-// Non-blocking. kExhausted when the peer's buffer is full, kUnavailable when it is gone.
-// `descriptor`, when it is not -1, goes with it.
-base::Status send_packet(int socket, std::span<const std::byte> packet, int descriptor = -1);
-// Empty when nothing waits; kUnavailable when the peer is gone. A descriptor that came with it is
-// put into `descriptor`, or closed when that is null.
-base::Result<std::vector<std::byte>> receive_packet(int socket,
-                                                    base::UniqueFd* descriptor = nullptr);
 
 std::optional<LeaseState> lease_state_from(std::string_view text);
 std::optional<base::LeaseId> lease_id_from(std::string_view text);

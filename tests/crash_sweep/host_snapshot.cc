@@ -8,6 +8,7 @@
 
 #include "base/files.h"
 #include "base/process.h"
+#include "base/text.h"
 #include "host/host.h"
 #include "inject/process_table.h"
 
@@ -86,6 +87,20 @@ std::string files_in(const std::string& folder) {
   return text;
 }
 
+// Lines of `text` that `other` has not, or not as often.
+std::vector<std::string> only_in(const std::string& text, const std::string& other) {
+  std::vector<std::string> theirs = base::split(other, '\n');
+  std::vector<std::string> lines;
+  for (const std::string& line : base::split(text, '\n')) {
+    const auto same = std::find(theirs.begin(), theirs.end(), line);
+    if (same == theirs.end())
+      lines.push_back(line);
+    else
+      theirs.erase(same);
+  }
+  return lines;
+}
+
 }  // namespace
 
 Snapshot take_snapshot(const model::Service& service, const std::string& folder) {
@@ -114,7 +129,11 @@ std::vector<std::string> differences(const Snapshot& before, const Snapshot& aft
   std::vector<std::string> lines;
   for (const auto& [what, was] : before) {
     const std::string& is = after.at(what);
-    if (was != is) lines.push_back(fmt::format("{}:\n  before: {}\n  after: {}", what, was, is));
+    if (was == is) continue;
+    std::string text = what + ":";
+    for (const std::string& line : only_in(was, is)) text += "\n  - " + line;
+    for (const std::string& line : only_in(is, was)) text += "\n  + " + line;
+    lines.push_back(text);
   }
   return lines;
 }

@@ -1,12 +1,17 @@
 #include "lease_driver.h"
 
+#include <fcntl.h>
 #include <poll.h>
+#include <unistd.h>
 
+#include <csignal>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
 #include "base/json.h"
 #include "inject/client.h"
+#include "inject/registry.h"
+#include "inject/state_directory.h"
 
 namespace squall::crash_sweep {
 
@@ -17,51 +22,109 @@ using namespace std::chrono_literals;
 // Kinds whose effect needs traffic are reverted without having had one.
 constexpr base::Duration kEffectPatience = 100ms;
 constexpr base::Duration kLimit = 20s;
+constexpr base::Duration kLookLimit = 2s;  // nobody renews meanwhile
+constexpr int kLookMilliseconds = 5;
+constexpr int kTurnMilliseconds = 20;
+
+class Driver {
+ public:
+  Driver(std::string run, std::string folder, bool kill_holder)
+      : run_(std::move(run)), folder_(std::move(folder)), kill_holder_(kill_holder) {}
+
+  DriverExit drive(const model::FaultBinding& binding, std::vector<std::string> keeper_argv) {
+    inject::HolderOptions options;
+    options.run = run_;
+    options.experiment = "crash-sweep";
+    options.system_directory = folder_;
+    options.state_directory = folder_ + "/state";
+    options.keeper_argv = std::move(keeper_argv);
+    auto client = inject::HolderClient::start(options);
+    if (!client.ok()) return DriverExit::kBroken;
+    client_ = std::move(*client);
+    const auto lease = client_->arm({.binding = binding, .duration = 10s});
+    if (!lease.ok()) return DriverExit::kBroken;
+    const base::Instant end = base::BootClock::now() + kLimit;
+    while (base::BootClock::now() < end) {
+      pollfd request{.fd = client_->fd(), .events = POLLIN, .revents = 0};
+      ::poll(&request, 1, kTurnMilliseconds);
+      if (auto renewed = client_->renew(); !renewed.ok()) return DriverExit::kBroken;
+      const auto events = client_->take_events();
+      if (!events.ok()) return last_word();
+      for (const inject::LeaseEvent& event : *events) {
+        if (const auto over = take(event)) return *over;
+      }
+      const bool waited = armed_ && base::BootClock::now() - *armed_ > kEffectPatience;
+      if (!asked_ && (effective_ || waited)) {
+        asked_ = true;
+        look(kArmedMark);
+        if (kill_holder_)
+          kill_the_holder();
+        else if (auto reverted = client_->revert(*lease, "asked"); !reverted.ok())
+          return DriverExit::kBroken;
+      }
+    }
+    return DriverExit::kBroken;
+  }
+
+ private:
+  std::optional<DriverExit> take(const inject::LeaseEvent& event) {
+    if (event.notice) return std::nullopt;
+    if (event.state == inject::LeaseState::kArmed) armed_ = base::BootClock::now();
+    effective_ = effective_ || event.state == inject::LeaseState::kEffective;
+    if (event.state == inject::LeaseState::kVerified) {
+      look(kGoneMark);
+      return DriverExit::kVerified;
+    }
+    if (event.state != inject::LeaseState::kFailed) return std::nullopt;
+    // It is tried again, and the last word counts.
+    left_ = event.still_active;
+    if (left_) return std::nullopt;
+    look(kGoneMark);
+    return DriverExit::kNotArmed;
+  }
+
+  DriverExit last_word() const { return left_ ? DriverExit::kLeft : DriverExit::kBroken; }
+
+  // The sweep takes the mark away when it has looked.
+  void look(const char* mark) const {
+    const std::string path = folder_ + mark;
+    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    if (file < 0) return;
+    ::close(file);
+    const base::Instant end = base::BootClock::now() + kLookLimit;
+    while (::access(path.c_str(), F_OK) == 0 && base::BootClock::now() < end)
+      ::poll(nullptr, 0, kLookMilliseconds);
+  }
+
+  void kill_the_holder() const {
+    for (const auto& found : inject::run_files(inject::StateDirectory{folder_ + "/state"})) {
+      const auto holder = base::PidFd::open(found.holder);
+      if (found.run == run_ && holder.ok() && holder->signal(SIGKILL).ok()) return;
+    }
+  }
+
+  std::string run_;
+  std::string folder_;
+  bool kill_holder_;
+  std::unique_ptr<inject::HolderClient> client_;
+  std::optional<base::Instant> armed_;
+  bool effective_ = false;
+  bool asked_ = false;
+  bool left_ = false;
+};
 
 }  // namespace
 
 int drive_lease(const std::string& run, const std::string& folder, const std::string& binding_file,
-                std::vector<std::string> keeper_argv) {
+                bool kill_holder, std::vector<std::string> keeper_argv) {
   const auto text = base::read_file(binding_file, 1u << 20);
-  if (!text.ok()) return 2;
+  if (!text.ok()) return static_cast<int>(DriverExit::kBroken);
   const auto json = base::parse_json(*text);
-  if (!json.ok()) return 2;
+  if (!json.ok()) return static_cast<int>(DriverExit::kBroken);
   const auto binding = model::fault_binding_from_json(*json);
-  if (!binding.ok()) return 2;
-  inject::HolderOptions options;
-  options.run = run;
-  options.experiment = "crash-sweep";
-  options.system_directory = folder;
-  options.state_directory = folder + "/state";
-  options.keeper_argv = std::move(keeper_argv);
-  auto client = inject::HolderClient::start(options);
-  if (!client.ok()) return 3;
-  const auto lease = (*client)->arm({.binding = *binding, .duration = 10s});
-  if (!lease.ok()) return 4;
-  const base::Instant end = base::BootClock::now() + kLimit;
-  std::optional<base::Instant> armed;
-  bool asked = false;
-  while (base::BootClock::now() < end) {
-    pollfd request{.fd = (*client)->fd(), .events = POLLIN, .revents = 0};
-    ::poll(&request, 1, 20);
-    if (auto renewed = (*client)->renew(); !renewed.ok()) return 5;
-    const auto events = (*client)->take_events();
-    if (!events.ok()) return 6;
-    bool effective = false;
-    for (const inject::LeaseEvent& event : *events) {
-      if (event.notice) continue;
-      if (event.state == inject::LeaseState::kArmed) armed = base::BootClock::now();
-      effective = effective || event.state == inject::LeaseState::kEffective;
-      if (event.state == inject::LeaseState::kVerified) return 0;
-      if (event.state == inject::LeaseState::kFailed) return event.still_active ? 8 : 7;
-    }
-    const bool waited = armed && base::BootClock::now() - *armed > kEffectPatience;
-    if (!asked && (effective || waited)) {
-      asked = true;
-      if (auto reverted = (*client)->revert(*lease, "asked"); !reverted.ok()) return 5;
-    }
-  }
-  return 9;
+  if (!binding.ok()) return static_cast<int>(DriverExit::kBroken);
+  Driver driver{run, folder, kill_holder};
+  return static_cast<int>(driver.drive(*binding, std::move(keeper_argv)));
 }
 
 }  // namespace squall::crash_sweep

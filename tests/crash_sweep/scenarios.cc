@@ -162,7 +162,8 @@ void Stage::tear_down() {
 // filesystem of its own.
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
-      {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})"},
+      {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})",
+       "prlimit --pid PID --core=4096:8192"},
       {"process.kill", "process.kill",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGKILL",
            "restore": "start", "limit": 20000000000})"},
@@ -197,7 +198,8 @@ const std::vector<Scenario>& scenarios() {
        R"({"path": "FOLDER", "operation": "mixed", "depth": 2, "block": 65536, "share": 0.2,
            "size": 1048576, "total": 1073741824})"},
       {"resource.descriptors", "resource.descriptors",
-       R"({"service": "target", "count": 1, "random": true, "limit": 64})"},
+       R"({"service": "target", "count": 1, "random": true, "limit": 64})",
+       "prlimit --pid PID --nofile=111:20000"},
       {"resource.port", "resource.port",
        R"({"port": 47113, "address": "127.0.0.1", "protocol": "tcp"})"},
       {"disk.latency", "disk.latency",

@@ -19,6 +19,9 @@ struct Scenario {
   std::string name;
   std::string kind;
   std::string parameters;  // JSON
+  // --foreign: what somebody else does to the target while the fault is in force; PID is its
+  // number.
+  std::string meddling = {};
 };
 const std::vector<Scenario>& scenarios();
 

@@ -15,6 +15,7 @@
 #include "inject/faults/process/revival.h"
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
+#include "inject/process_table.h"
 
 namespace squall::inject {
 
@@ -163,6 +164,8 @@ class CrashLoopFault final : public Fault {
   Step revert() override {
     if (!began_) return Step::done("nothing was killed");
     std::vector<int> dying;
+    if (auto opened = recalled_.open_into(killed_); !opened.ok())
+      return Step::failed(std::move(opened).error());
     for (const base::PidFd& process : killed_) {
       if (!process.ended()) dying.push_back(process.get());
     }
@@ -171,14 +174,18 @@ class CrashLoopFault final : public Fault {
     if (!revert_since_) revert_since_ = now;
     if (!dying.empty() && now - *revert_since_ < kKillGrace)
       return Step::wait_for(std::move(dying), *revert_since_ + kKillGrace - now);
-    Step begun = revival_.begin(lost());
+    const auto gone = lost();
+    if (!gone.ok()) return Step::failed(gone.error());
+    Step begun = revival_.begin(*gone);
     if (begun.state == Step::State::kDone)
       begun.text = fmt::format("no more kills after {}; {}", kills_, begun.text);
     return begun;
   }
 
   Step verify() override {
-    return began_ ? revival_.await(lost()) : Step::done("nothing was killed");
+    if (!began_) return Step::done("nothing was killed");
+    const auto gone = lost();
+    return gone.ok() ? revival_.await(*gone) : Step::failed(gone.error());
   }
 
   void recall(const Json& found) override {
@@ -186,8 +193,7 @@ class CrashLoopFault final : public Fault {
       const Target target = target_from_json(item);
       began_ = true;  // or about to: lost() looks who is still there
       ++kills_;
-      if (auto process = base::PidFd::open(target.identity); process.ok())
-        killed_.push_back(std::move(*process));
+      recalled_.add(target.identity);
     }
   }
 
@@ -254,11 +260,11 @@ class CrashLoopFault final : public Fault {
   }
 
   // The bound targets that are gone: each needs a replacement that lives.
-  std::vector<Target> lost() const {
+  base::Result<std::vector<Target>> lost() const {
     std::vector<Target> gone;
     for (const Target& target : targets_) {
-      const auto process = base::PidFd::open(target.identity);
-      if (!process.ok() || process->ended()) gone.push_back(target);
+      SQUALL_ASSIGN(const auto process, open_if_there(target.identity));
+      if (!process || process->ended()) gone.push_back(target);
     }
     return gone;
   }
@@ -274,6 +280,7 @@ class CrashLoopFault final : public Fault {
   FaultContext& context_;
   std::vector<Slot> slots_;
   std::vector<base::PidFd> killed_;  // that may not have ended yet
+  RecalledProcesses recalled_;
   std::vector<pid_t> last_;
   std::size_t kills_ = 0;
   base::Instant told_at_;

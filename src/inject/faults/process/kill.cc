@@ -15,6 +15,7 @@
 #include "inject/faults/process/revival.h"
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
+#include "inject/process_table.h"
 
 namespace squall::inject {
 
@@ -152,6 +153,9 @@ class KillFault final : public Fault {
     if (!signalled_) return Step::done("nothing was killed");
     lost_.clear();
     std::vector<int> dying;
+    for (auto opened : {bound_.open_into(processes_), recalled_later_.open_into(later_)}) {
+      if (!opened.ok()) return Step::failed(std::move(opened).error());
+    }
     for (const Target& target : targets_) {
       const auto process = find(target);
       if (process == nullptr || process->ended())
@@ -188,16 +192,12 @@ class KillFault final : public Fault {
     if (!found.contains("killing")) return;
     signalled_ = true;  // or about to be: revert() looks who is still there
     recalled_ = true;
-    for (const Target& target : targets_) {
-      if (auto process = base::PidFd::open(target.identity); process.ok())
-        processes_.push_back(std::move(*process));
-    }
+    for (const Target& target : targets_) bound_.add(target.identity);
     for (const Json& item : field(found, "killing")) {
       const Target target = target_from_json(item);
       if (is_bound(target)) continue;
       killed_later_.push_back(target);
-      if (auto process = base::PidFd::open(target.identity); process.ok())
-        later_.push_back(std::move(*process));
+      recalled_later_.add(target.identity);
     }
   }
 
@@ -269,6 +269,8 @@ class KillFault final : public Fault {
   Revival revival_;
   FaultContext& context_;
   std::vector<base::PidFd> processes_;
+  RecalledProcesses bound_;  // by a replay
+  RecalledProcesses recalled_later_;
   std::vector<Target> killed_later_;  // at the intervals
   std::vector<base::PidFd> later_;    // of them, those that may not have ended yet
   base::Instant next_;

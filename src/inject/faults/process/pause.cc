@@ -147,10 +147,14 @@ class SignalPause final : public Fault {
     continued_ = 0;
     died_ = 0;
     others_.clear();
+    if (auto opened = recalled_.open_into(there_); !opened.ok())
+      return Step::failed(std::move(opened).error());
+    for (base::PidFd& process : std::exchange(there_, {})) add(std::move(process));
     // Children first: when a parent wakes up, its children run already.
     for (auto entry = stopped_.rbegin(); entry != stopped_.rend(); ++entry) {
-      const auto state = process_state(entry->process.identity());
-      if (!state || *state == 'Z' || *state == 'X') {
+      const auto state = look_at_state(entry->process.identity());
+      if (!state.ok()) return Step::failed(state.error());
+      if (*state == 'Z' || *state == 'X') {
         ++died_;
         continue;
       }
@@ -168,8 +172,9 @@ class SignalPause final : public Fault {
   Step verify() override {
     std::vector<std::string> still;
     for (const Stopped& entry : stopped_) {
-      if (process_state(entry.process.identity()).value_or('X') == 'T')
-        still.push_back(fmt::format("{}", entry.process.identity().pid));
+      const auto state = look_at_state(entry.process.identity());
+      if (!state.ok()) return Step::failed(state.error());
+      if (*state == 'T') still.push_back(fmt::format("{}", entry.process.identity().pid));
     }
     if (still.empty()) return Step::done(summary() + "; none is in state T", states_proof());
     const base::Instant now = base::BootClock::now();
@@ -184,11 +189,8 @@ class SignalPause final : public Fault {
 
   void recall(const Json& found) override {
     for (const Json& item : field(found, "stopping")) {
-      const base::ProcessIdentity identity = identity_of(item);
-      // Gone, or another one has its number by now: not ours to touch.
-      auto process = base::PidFd::open(identity);
-      if (process.ok()) add(std::move(*process));
-      ++recalled_;
+      recalled_.add(identity_of(item));
+      ++recalled_count_;
     }
   }
 
@@ -205,8 +207,8 @@ class SignalPause final : public Fault {
         if (entry.state == 'Z' || entry.state == 'X' || entry.state == 'T') continue;
         SQUALL_TRY(check_not_ourselves(entry.identity.pid));
         SQUALL_TRY(permitted(entry.identity));
-        auto process = base::PidFd::open(entry.identity);
-        if (!process.ok()) continue;  // ended since the table was read
+        SQUALL_ASSIGN(auto process, open_if_there(entry.identity));
+        if (!process) continue;  // ended since the table was read
         list.push_back(to_json(entry.identity));
         fresh.push_back(std::move(*process));
       }
@@ -246,8 +248,8 @@ class SignalPause final : public Fault {
   std::string summary() const {
     std::string text = "sent SIGCONT to " + processes(continued_);
     if (died_ > 0) text += fmt::format("; {} died while paused", died_);
-    if (recalled_ > stopped_.size())
-      text += fmt::format("; {} had ended already", recalled_ - stopped_.size());
+    if (recalled_count_ > stopped_.size())
+      text += fmt::format("; {} had ended already", recalled_count_ - stopped_.size());
     if (!others_.empty())
       text +=
           fmt::format("; {} ran already: somebody else had continued it, or it was never stopped",
@@ -273,7 +275,9 @@ class SignalPause final : public Fault {
   std::vector<pid_t> others_;
   std::size_t continued_ = 0;
   std::size_t died_ = 0;
-  std::size_t recalled_ = 0;
+  RecalledProcesses recalled_;
+  std::vector<base::PidFd> there_;  // of them, not taken up yet
+  std::size_t recalled_count_ = 0;
 };
 
 // One v2 group that holds the targets and what descends from them, and nothing else.

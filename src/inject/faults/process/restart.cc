@@ -13,6 +13,7 @@
 #include "inject/faults/process/revival.h"
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
+#include "inject/process_table.h"
 
 namespace squall::inject {
 
@@ -122,6 +123,13 @@ class RestartFault final : public Fault {
 
   Step revert() override {
     if (!signalled_) return Step::done("nothing was stopped");
+    if (replayed_) {
+      if (auto opened = recalled_.open_into(processes_); !opened.ok())
+        return Step::failed(std::move(opened).error());
+      // The dead holder may have died before it could send it.
+      if (auto sent = signal_all(signal_); !sent.ok()) return Step::failed(std::move(sent).error());
+      replayed_ = false;
+    }
     // It was asked to end, so it is ended before it is started: never two of them.
     if (Step waiting = wait_for_end(); waiting.state != Step::State::kDone) return waiting;
     return revival_.begin(targets_);
@@ -135,12 +143,8 @@ class RestartFault final : public Fault {
     if (!found.contains("restarting")) return;
     signalled_ = true;
     sent_at_ = base::BootClock::now();
-    for (const Target& target : targets_) {
-      if (auto process = base::PidFd::open(target.identity); process.ok())
-        processes_.push_back(std::move(*process));
-    }
-    // The dead holder may have died before it could send it.
-    if (auto sent = signal_all(signal_); !sent.ok()) killed_ = false;
+    for (const Target& target : targets_) recalled_.add(target.identity);
+    replayed_ = true;
   }
 
  private:
@@ -173,6 +177,8 @@ class RestartFault final : public Fault {
   Revival revival_;
   FaultContext& context_;
   std::vector<base::PidFd> processes_;
+  RecalledProcesses recalled_;
+  bool replayed_ = false;  // and its signal is still to be sent
   base::Instant sent_at_;
   bool signalled_ = false;
   bool killed_ = false;

@@ -223,7 +223,8 @@ class DescriptorLimit final : public Fault {
     ended_ = 0;
     foreign_.clear();
     // Those born meanwhile first: known by their parents, which must not have been changed yet.
-    adopt_children();
+    if (auto adopted = adopt_children(); !adopted.ok())
+      return Step::failed(std::move(adopted).error());
     for (const Limited& entry : limited_) {
       if (auto done = restore(entry); !done.ok()) return Step::failed(std::move(done).error());
     }
@@ -235,6 +236,8 @@ class DescriptorLimit final : public Fault {
     Json read = Json::object();
     for (const Limited& entry : limited_) {
       const auto now = read_limit(entry.process);
+      if (!now.ok() && now.error().code != base::ErrorCode::kNotFound)
+        return Step::failed(now.error());
       if (!now.ok()) continue;
       read[fmt::format("{}", entry.process.pid)] = now->rlim_cur;
       if (now->rlim_cur == entry.set && now->rlim_cur < std::min(entry.former, now->rlim_max))
@@ -259,8 +262,8 @@ class DescriptorLimit final : public Fault {
  private:
   static base::Result<rlimit> read_limit(const base::ProcessIdentity& process) {
     // The number may be another process's by now.
-    const auto state = process_state(process);
-    if (!state || *state == 'Z' || *state == 'X') {
+    SQUALL_ASSIGN(const char state, look_at_state(process));
+    if (state == 'Z' || state == 'X') {
       return base::Error{.code = base::ErrorCode::kNotFound,
                          .message = fmt::format("process {} has ended", process.pid)};
     }
@@ -361,19 +364,20 @@ class DescriptorLimit final : public Fault {
                        .hint = "find out who, then try again"};
   }
 
-  void adopt_children() {
-    const auto table = read_process_table();
-    if (!table.ok()) return;
+  base::Status adopt_children() {
+    SQUALL_ASSIGN(const std::vector<ProcessEntry> table, read_process_table());
     const std::size_t noted = limited_.size();
     for (std::size_t i = 0; i < noted; ++i) {
       const Limited parent = limited_[i];  // a copy: the list grows
-      for (const ProcessEntry& entry : tree_of(*table, parent.process)) {
+      for (const ProcessEntry& entry : tree_of(table, parent.process)) {
         if (known(entry.identity) || entry.state == 'Z') continue;
         const auto now = read_limit(entry.identity);
+        if (!now.ok() && now.error().code != base::ErrorCode::kNotFound) return now.error();
         if (!now.ok() || now->rlim_cur != parent.set) continue;
         limited_.push_back({.process = entry.identity, .former = parent.former, .set = parent.set});
       }
     }
+    return {};
   }
 
   base::Status restore(const Limited& entry) {

@@ -1,0 +1,414 @@
+#include "sweep.h"
+
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <random>
+#include <thread>
+
+#include "base/files.h"
+#include "base/process.h"
+#include "inject/client.h"
+#include "inject/process_table.h"
+#include "inject/registry.h"
+#include "inject/state_directory.h"
+#include "lease_driver.h"
+
+namespace squall::crash_sweep {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr const char* kStrace = "/usr/bin/strace";
+constexpr base::Duration kLifeLimit = 40s;
+constexpr base::Duration kUndoneLimit = 6s;
+// A run may make a few more calls than the one that was recorded.
+constexpr int kMoreCalls = 1;
+
+template <typename Condition>
+bool wait_until(base::Duration limit, const Condition& condition) {
+  const base::Instant end = base::BootClock::now() + limit;
+  while (!condition()) {
+    if (base::BootClock::now() > end) return false;
+    std::this_thread::sleep_for(2ms);
+  }
+  return true;
+}
+
+bool listed(const std::vector<std::string>& list, const std::string& word) {
+  return list.empty() || std::find(list.begin(), list.end(), word) != list.end();
+}
+
+bool is_holder(const std::string& role) {
+  return role == "holder" || role == "replays" || role == "pair";
+}
+
+}  // namespace
+
+std::string Point::name() const {
+  std::string text = fmt::format("{} {}", scenario->name, role);
+  if (disturbs()) text += fmt::format(" {} {}", error.empty() ? "SIGKILL" : error, call.text());
+  if (second.number > 0) text += fmt::format("+{}", second.text());
+  return text;
+}
+
+// What became of one life.
+struct Sweep::Life {
+  std::string broken;                      // not empty: it could not even begin
+  int exit_status = -1;                    // the engine's
+  std::string said;                        // on standard error
+  std::vector<std::string> told_too_soon;  // differences when it was told that the fault is gone
+  bool undone_by_itself = false;
+  std::string cleanup_error;
+  std::vector<std::string> residue;
+  bool somebody_lives = false;
+};
+
+Sweep::Sweep(Options options, Stage stage, std::string self)
+    : options_(std::move(options)), stage_(std::move(stage)), self_(std::move(self)) {}
+
+Sweep::~Sweep() {
+  stage_.tear_down();
+}
+
+int Sweep::run() {
+  read_done();
+  for (const Scenario& scenario : scenarios()) {
+    if (!listed(options_.kinds, scenario.name)) continue;
+    if (const std::string missing = stage_.missing_for(scenario); !missing.empty()) {
+      std::cout << fmt::format("{:<20} skipped: {}\n", scenario.name, missing);
+      continue;
+    }
+    scenario_ = &scenario;
+    ++kinds_;
+    if (!options_.foreign)
+      sweep(scenario);
+    else if (&stage_.target_of(scenario) == &stage_.target())  // not for containers
+      sweep_foreign(scenario);
+    if (options_.until_residue && residues_ + false_claims_ > 0) break;
+  }
+  std::cout << fmt::format(
+      "crash sweep: {} points ({} kills, {} failing calls), {} kinds, {} residues, {} false "
+      "reverts; {} left to cleanup; {} lives beside others\n",
+      kills_ + failing_calls_, kills_, failing_calls_, kinds_, residues_, false_claims_,
+      needed_cleanup_, foreign_lives_);
+  return residues_ + false_claims_ + broken_ == 0 ? 0 : 1;
+}
+
+std::string Sweep::trace_file(const std::string& who) const {
+  return fmt::format("{}/state-trace-{}", stage_.folder(), who);
+}
+
+// Without a number it only records.
+std::vector<std::string> Sweep::tracer(const std::string& who, const Point& point,
+                                       const Call& call) const {
+  std::vector<std::string> argv = {kStrace, "-D", "-q", "-o", trace_file(who)};
+  if (call.number == 0) return argv;
+  const std::string what = point.error.empty() ? "signal=SIGKILL" : "error=" + point.error;
+  argv.insert(argv.end(),
+              {"-e", fmt::format("inject={}:{}:when={}", call.name, what, call.number)});
+  return argv;
+}
+
+// Argument arrays of engine, keeper and holder, with strace before whom it is to disturb.
+std::vector<std::string> Sweep::engine_argv(const Point& point) const {
+  std::vector<std::string> argv;
+  const auto add = [&](const std::vector<std::string>& words) {
+    argv.insert(argv.end(), words.begin(), words.end());
+  };
+  const bool everybody = !point.disturbs() && point.role != "replays";
+  if (everybody || point.role == "engine") add(tracer("engine", point, point.call));
+  add({self_, "engine", fmt::format("sweep-{}", lives_), stage_.folder(),
+       stage_.folder() + "/state-binding.json",
+       point.role == "replays" ? "kill-holder" : "revert"});
+  if (everybody || point.role == "keeper") add(tracer("keeper", point, point.call));
+  if (point.role == "pair") add(tracer("keeper", point, point.second));
+  add({self_, "keeper"});
+  // A replay is a holder, too.
+  if (everybody || is_holder(point.role)) {
+    add({self_, "once", point.role == "replays" ? "later" : "first", once_mark()});
+    add(tracer(is_holder(point.role) ? point.role : "holder", point, point.call));
+  }
+  add({self_, "holder", stage_.folder()});  // so that processes of this sweep can be told
+  return argv;
+}
+
+int exec_once(int argc, char** argv) {
+  const bool first = ::access(argv[3], F_OK) != 0;
+  if (first && !base::write_file_atomically(argv[3], "").ok()) return 2;
+  const bool traced = first == (std::string_view(argv[2]) == "first");
+  char** command = traced ? argv + 4 : argv + argc - 3;
+  ::execv(command[0], command);
+  return 2;
+}
+
+std::vector<Point> Sweep::points_of(const Scenario& scenario, const std::string& role,
+                                    bool failing) {
+  std::mt19937_64 random(options_.seed ^
+                         std::hash<std::string>{}(scenario.name + role + (failing ? "f" : "")));
+  std::vector<Call> calls = recorded_.at(role == "pair" ? "holder" : role);
+  const std::vector<Call>& keeper = recorded_.at("keeper");
+  std::map<std::string, int> last;
+  for (const Call& call : calls) last[call.name] = std::max(last[call.name], call.number);
+  for (const auto& [name, number] : last) {
+    for (int i = 1; i <= kMoreCalls; ++i) calls.push_back({.name = name, .number = number + i});
+  }
+  std::vector<Point> points;
+  for (const Call& call : calls) {
+    const bool wanted = listed(options_.calls, call.name) || listed(options_.calls, call.text());
+    if (!wanted) continue;
+    Point point{.scenario = &scenario, .role = role, .call = call, .error = {}, .second = {}};
+    if (role == "pair" && !keeper.empty()) point.second = keeper[random() % keeper.size()];
+    if (!failing) {
+      points.push_back(point);
+      continue;
+    }
+    for (const std::string_view error : possible_errors(call)) {
+      point.error = error;
+      points.push_back(point);
+    }
+  }
+  if (options_.sample > 0 && points.size() > options_.sample) {
+    std::shuffle(points.begin(), points.end(), random);
+    points.resize(options_.sample);
+  }
+  return points;
+}
+
+// Once undisturbed: it must work, and it leaves the lists of calls.
+bool Sweep::record(const Scenario& scenario, const std::string& role) {
+  Point undisturbed{.scenario = &scenario, .role = role, .call = {}, .error = {}, .second = {}};
+  const Life life = live(undisturbed);
+  const bool works = life.broken.empty() && life.exit_status == 0 && judge(undisturbed, life);
+  const std::vector<std::string> traced =
+      role == "replays" ? std::vector<std::string>{role}
+                        : std::vector<std::string>{"engine", "keeper", "holder"};
+  for (const std::string& who : traced) recorded_[who] = recorded_calls(trace_file(who));
+  const std::string writer = role == "replays" ? role : "holder";
+  for (const std::string& text : unsynced_notes(trace_file(writer))) {
+    ++residues_;
+    say(undisturbed, "RESIDUE", text);
+  }
+  if (works) return true;
+  ++broken_;
+  std::cout << fmt::format("BROKEN  {}: does not even work undisturbed ({}): {}{}\n",
+                           undisturbed.name(), life.exit_status, life.broken, life.said)
+            << std::flush;
+  return false;
+}
+
+void Sweep::sweep(const Scenario& scenario) {
+  const bool replays = listed(options_.roles, "replays");
+  if (!record(scenario, "everybody")) return;
+  if (replays && !record(scenario, "replays")) return;
+  for (const std::string& role : options_.roles) {
+    for (const bool failing : {false, true}) {
+      if (!(failing ? options_.failing_calls && role != "pair" : options_.kills)) continue;
+      const int before = residues_ + false_claims_;
+      int done = 0;
+      std::size_t number = 0;
+      for (const Point& point : points_of(scenario, role, failing)) {
+        if (number++ % options_.shards != options_.shard - 1 || done_.contains(point.name()))
+          continue;
+        ++(failing ? failing_calls_ : kills_);
+        ++done;
+        if (options_.verbose) std::cout << point.name() << std::endl;
+        const bool clean = try_point(point);
+        if (!clean && options_.until_residue) return;
+        if (clean) mark_done(point);
+      }
+      std::cout << fmt::format("{:<20} {:<8} {:<7} {:>5} points {:>3} residues\n", scenario.name,
+                               role, failing ? "fails" : "killed", done,
+                               residues_ + false_claims_ - before)
+                << std::flush;
+    }
+  }
+}
+
+bool Sweep::try_point(const Point& point) {
+  const bool clean = judge(point, live(point));
+  unclean_ = !clean;
+  return clean;
+}
+
+Sweep::Life Sweep::live(const Point& point) {
+  Life life;
+  if (std::exchange(unclean_, false)) stage_.tear_down();
+  ++lives_;
+  if (const auto ready = stage_.set_up(*point.scenario); !ready.ok()) {
+    life.broken = ready.error().to_string();
+    return life;
+  }
+  wait_until(kUndoneLimit, [&] { return look().at("target").starts_with("1 "); });
+  const auto binding = bind(stage_, *point.scenario);
+  const std::string file = stage_.folder() + "/state-binding.json";
+  if (!binding.ok() || !base::write_file_atomically(file, model::to_json(*binding).dump()).ok()) {
+    life.broken = binding.ok() ? "cannot write " + file : binding.error().to_string();
+    return life;
+  }
+  const Snapshot before = expected_ ? *expected_ : look();
+  for (const std::string& mark :
+       {once_mark(), stage_.folder() + kArmedMark, stage_.folder() + kGoneMark})
+    ::unlink(mark.c_str());
+
+  base::SpawnOptions options;
+  options.argv = engine_argv(point);
+  options.new_session = true;
+  const std::string errors = stage_.folder() + "/state-errors";
+  const base::UniqueFd error_file{
+      ::open(errors.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600)};
+  options.standard_error = error_file.get();
+  auto engine = base::spawn(options);
+  if (!engine.ok()) {
+    life.broken = engine.error().to_string();
+    return life;
+  }
+  const bool ended = wait_until(kLifeLimit, [&] {
+    if (::access((stage_.folder() + kGoneMark).c_str(), F_OK) == 0) {
+      life.told_too_soon = differences(before, look());
+      ::unlink((stage_.folder() + kGoneMark).c_str());
+    }
+    if (::access((stage_.folder() + kArmedMark).c_str(), F_OK) == 0) {
+      if (foreign_ != nullptr) {
+        if (auto changed = foreign_->change(*point.scenario); !changed.ok())
+          foreign_error_ = changed.error().to_string();
+      }
+      ::unlink((stage_.folder() + kArmedMark).c_str());
+    }
+    return engine->pidfd().ended();
+  });
+  if (!ended) {
+    life.said = "the engine does not end";
+    if (auto killed = engine->pidfd().signal(SIGKILL); !killed.ok()) life.said += ", nor die";
+  }
+  const auto status = engine->wait(1s);
+  life.exit_status = status.ok() && WIFEXITED(*status) ? WEXITSTATUS(*status) : -1;
+  life.said += base::read_file(errors, 1u << 20).value_or("");
+  // Whoever was disturbed alone, the others undo it without being told.
+  wait_until(kUndoneLimit, [&] { return nothing_is_left() || !somebody_lives(); });
+  life.undone_by_itself = nothing_is_left();
+  if (const auto cleaned = inject::cleanup(state()); !cleaned.ok())
+    life.cleanup_error = cleaned.error().to_string();
+  wait_until(kUndoneLimit, [&] {
+    life.residue = differences(before, look());
+    return life.residue.empty();
+  });
+  life.somebody_lives = !wait_until(kUndoneLimit, [&] { return !somebody_lives(); });
+  return life;
+}
+
+bool Sweep::judge(const Point& point, const Life& life) {
+  if (!life.broken.empty()) {
+    ++residues_;
+    return say(point, "BROKEN ", life.broken);
+  }
+  bool clean = true;
+  for (const std::string& line : life.told_too_soon) clean = say(point, "FALSE  ", line);
+  if (!clean) ++false_claims_;
+  const bool was_clean = clean;
+  for (const std::string& line : life.residue) clean = say(point, "RESIDUE", line);
+  if (life.somebody_lives) clean = say(point, "RESIDUE", "a process of ours does not end");
+  if (!life.cleanup_error.empty()) clean = say(point, "RESIDUE", "cleanup: " + life.cleanup_error);
+  // A killed replay needs another one, and a call that fails may be the one that undoes it. But
+  // then somebody must have said so.
+  const bool may_need_help = point.role == "replays" || !point.error.empty();
+  const bool said_so = life.exit_status != static_cast<int>(DriverExit::kVerified);
+  if (!life.undone_by_itself) {
+    if (may_need_help && said_so)
+      ++needed_cleanup_;
+    else
+      clean =
+          say(point, "RESIDUE",
+              fmt::format("not undone by itself (engine: {}); {}", life.exit_status, life.said));
+  }
+  if (was_clean && !clean) ++residues_;
+  return clean;
+}
+
+bool Sweep::say(const Point& point, std::string_view what, const std::string& text) {
+  std::cout << fmt::format("{} {}: {}\n", what, point.name(), text) << std::flush;
+  return false;
+}
+
+bool Sweep::nothing_is_left() const {
+  const inject::StateDirectory directory{state()};
+  if (!directory.lease_files().empty()) return false;
+  const auto runs = inject::run_files(directory);
+  return std::none_of(runs.begin(), runs.end(), [](const inject::RunFile& run) {
+    return inject::alive(run.holder, run.boot_id);
+  });
+}
+
+Snapshot Sweep::look() const {
+  if (foreign_ != nullptr) return foreign_->look();
+  Snapshot all = take_snapshot(stage_.target_of(*scenario_), stage_.folder());
+  if (options_.alone) add_bpf_links(all);
+  return all;
+}
+
+// First without a fault: how it must be. Then with it.
+void Sweep::sweep_foreign(const Scenario& scenario) {
+  Point point{.scenario = &scenario, .role = "foreign", .call = {}, .error = {}, .second = {}};
+  ++lives_;
+  std::string failure;
+  for (const bool with_fault : {false, true}) {
+    stage_.tear_down();
+    if (auto ready = stage_.set_up(scenario); !ready.ok()) failure = ready.error().to_string();
+    foreign_ = std::make_unique<Foreign>(stage_);
+    foreign_error_.clear();
+    wait_until(kUndoneLimit, [&] { return look().at("target").starts_with("1 "); });
+    if (auto planted = foreign_->plant(); !planted.ok()) failure = planted.error().to_string();
+    if (with_fault) {
+      const Life life = live(point);
+      judge(point, life);
+      if (life.exit_status != 0)
+        failure = fmt::format("it ended with {}: {}", life.exit_status, life.said);
+    } else if (auto changed = foreign_->change(scenario); !changed.ok()) {
+      failure = changed.error().to_string();
+    } else {
+      expected_ = look();
+    }
+    if (!foreign_error_.empty()) failure = foreign_error_;
+    foreign_.reset();
+  }
+  expected_.reset();
+  unclean_ = true;
+  ++foreign_lives_;
+  if (!failure.empty()) {
+    ++broken_;
+    say(point, "BROKEN ", failure);
+  }
+}
+
+// Whether any engine, keeper, holder or starter of this sweep still runs.
+bool Sweep::somebody_lives() const {
+  const auto table = inject::read_process_table();
+  if (!table.ok()) return true;
+  return std::any_of(table->begin(), table->end(), [&](const inject::ProcessEntry& entry) {
+    if (entry.state == 'Z' || entry.state == 'X') return false;
+    const std::string arguments =
+        base::read_pseudo_file(fmt::format("/proc/{}/cmdline", entry.identity.pid)).value_or("");
+    return arguments.find(stage_.folder()) != std::string::npos &&
+           (arguments.starts_with(self_) || arguments.starts_with(kStrace));
+  });
+}
+
+void Sweep::read_done() {
+  std::ifstream file(options_.resume);
+  for (std::string line; std::getline(file, line);) done_.insert(line);
+}
+
+void Sweep::mark_done(const Point& point) const {
+  if (!options_.resume.empty())
+    std::ofstream(options_.resume, std::ios::app) << point.name() << "\n";
+}
+
+}  // namespace squall::crash_sweep

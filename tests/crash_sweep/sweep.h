@@ -1,0 +1,109 @@
+#pragma once
+// Takes faults through their lives, disturbs each life at one system call of one process, and
+// compares the host with what it was before. A process of one thread changes nothing that others
+// can see between two system calls, so killing it at each of them is killing it anywhere.
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "calls.h"
+#include "foreign.h"
+#include "host_snapshot.h"
+#include "scenarios.h"
+
+namespace squall::crash_sweep {
+
+struct Options {
+  std::vector<std::string> kinds;  // empty: all
+  std::vector<std::string> roles = {"engine", "keeper", "holder", "replays", "pair"};
+  bool kills = true;
+  bool failing_calls = true;
+  std::vector<std::string> calls;  // only those of these names, or the one `name#3`; empty: all
+  std::size_t sample = 0;          // 0: every point
+  std::uint64_t seed = 1;
+  std::size_t shard = 1;
+  std::size_t shards = 1;
+  std::string resume;
+  bool until_residue = false;
+  bool foreign = false;
+  bool verbose = false;
+  bool alone = false;  // nobody else uses BPF: its links are compared, too
+};
+
+// Whose calls are disturbed, which, and how.
+struct Point {
+  const Scenario* scenario = nullptr;
+  std::string role;
+  Call call;
+  std::string error;  // empty: it is killed there
+  Call second;        // pair: where the keeper is killed
+  bool disturbs() const { return call.number > 0; }
+  std::string name() const;
+};
+
+class Sweep {
+ public:
+  Sweep(Options options, Stage stage, std::string self);
+  ~Sweep();
+  Sweep(const Sweep&) = delete;
+  Sweep& operator=(const Sweep&) = delete;
+
+  // Returns the exit status: 0 without residues.
+  int run();
+
+ private:
+  struct Life;  // what became of one
+
+  void sweep(const Scenario& scenario);
+  bool record(const Scenario& scenario, const std::string& role);
+  std::vector<Point> points_of(const Scenario& scenario, const std::string& role, bool failing);
+  bool try_point(const Point& point);
+  Life live(const Point& point);
+  void sweep_foreign(const Scenario& scenario);
+  Snapshot look() const;
+  bool judge(const Point& point, const Life& life);
+  std::vector<std::string> engine_argv(const Point& point) const;
+  std::vector<std::string> tracer(const std::string& who, const Point& point,
+                                  const Call& call) const;
+  std::string trace_file(const std::string& who) const;
+  bool nothing_is_left() const;
+  bool somebody_lives() const;
+  bool say(const Point& point, std::string_view what, const std::string& text);
+  void read_done();
+  void mark_done(const Point& point) const;
+
+  std::string state() const { return stage_.folder() + "/state"; }
+  std::string once_mark() const { return stage_.folder() + "/state-once"; }
+
+  Options options_;
+  Stage stage_;
+  std::string self_;
+  std::set<std::string> done_;
+  const Scenario* scenario_ = nullptr;                 // at hand
+  std::map<std::string, std::vector<Call>> recorded_;  // by whom, of the scenario at hand
+  // --foreign: what others have, and how it must be after the life.
+  std::unique_ptr<Foreign> foreign_;
+  std::optional<Snapshot> expected_;
+  std::string foreign_error_;
+  int lives_ = 0;
+  int kills_ = 0;
+  int failing_calls_ = 0;
+  int kinds_ = 0;
+  int residues_ = 0;
+  int false_claims_ = 0;
+  int needed_cleanup_ = 0;
+  int foreign_lives_ = 0;
+  int broken_ = 0;
+  bool unclean_ = false;  // the last life left something
+};
+
+// `once first|later MARK TRACER... SELF holder FOLDER`: under the tracer the first time, or from
+// the second time on.
+int exec_once(int argc, char** argv);
+
+}  // namespace squall::crash_sweep
