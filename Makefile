@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: help build demo test unit style asan tsan crash-sweep fuzz tidy bench install clean
+.PHONY: help build demo test unit style asan tsan crash-sweep virtual-machine-test fuzz tidy bench install clean
 
 help:
 	@echo "make demo    build Squall, break the example system twice, leave two reports (3 min)"
@@ -10,6 +10,7 @@ help:
 	@echo "make unit    the unit tests of the dev build"
 	@echo "make build   the release program: build/release/squall"
 	@echo "make crash-sweep   kill engine, keeper and holder at every system call of every kind"
+	@echo "make virtual-machine-test   systemd, power cuts, netem and cgroup v2 in a virtual machine"
 	@echo "make asan | tsan | fuzz | tidy | bench | install | clean"
 
 build:
@@ -45,6 +46,10 @@ asan tsan:
 crash-sweep: dev
 	@mkdir -p build/crash-sweep
 	@build/dev/tests/crash_sweep/crash_sweep --resume build/crash-sweep/done $(SWEEP)
+
+# Whole: with what takes long; `make test` has the core.
+virtual-machine-test: dev
+	@build/dev/tests/virtual_machine/virtual_machine_tests $(VIRTUAL_MACHINE)
 
 fuzz:
 	@scripts/bootstrap
