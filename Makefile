@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 
-.PHONY: help build demo test unit style asan tsan crash-sweep crash-sweep-selftest lease-protocol fuzz tidy bench install clean
+.PHONY: help build demo test unit style asan tsan crash-sweep crash-sweep-selftest lease-protocol virtual-machine-test fuzz tidy bench install clean
 
 help:
 	@echo "make demo    build Squall, break the example system twice, leave two reports (3 min)"
@@ -12,6 +12,7 @@ help:
 	@echo "make crash-sweep   kill engine, keeper and holder at every system call of every kind"
 	@echo "make crash-sweep-selftest   seed bugs and see each of them caught"
 	@echo "make lease-protocol   every pair of kill, stop and lost message under virtual time"
+	@echo "make virtual-machine-test   systemd, power cuts, netem and cgroup v2 in a virtual machine"
 	@echo "make asan | tsan | fuzz | tidy | bench | install | clean"
 
 build:
@@ -53,6 +54,10 @@ crash-sweep-selftest: dev
 
 lease-protocol: dev
 	@SQUALL_PROTOCOL_SHARE=1 build/dev/tests/lease_protocol/lease_protocol_tests
+
+# Whole: with what takes long; `make test` has the core.
+virtual-machine-test: dev
+	@build/dev/tests/virtual_machine/virtual_machine_tests $(VIRTUAL_MACHINE)
 
 fuzz:
 	@scripts/bootstrap

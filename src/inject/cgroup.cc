@@ -200,6 +200,11 @@ base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1
                           hierarchy.mount, pid)};
 }
 
+base::Result<ControllerGroup> controller_hierarchy(std::string_view v1, std::string_view v2) {
+  SQUALL_ASSIGN(const Hierarchy hierarchy, hierarchy_of(v1, v2));
+  return ControllerGroup{.folder = hierarchy.mount, .name = "/", .v2 = hierarchy.v2};
+}
+
 base::Result<FreezeState> read_freeze(const std::string& group) {
   SQUALL_ASSIGN(const std::string freeze, file_of(group, "cgroup.freeze"));
   SQUALL_ASSIGN(const std::string events, file_of(group, "cgroup.events"));

@@ -39,6 +39,9 @@ struct ControllerGroup {
 base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1,
                                                   std::string_view v2);
 
+// The root of the hierarchy that has the controller; `name` is "/".
+base::Result<ControllerGroup> controller_hierarchy(std::string_view v1, std::string_view v2);
+
 struct FreezeState {
   bool asked = false;   // cgroup.freeze
   bool frozen = false;  // cgroup.events

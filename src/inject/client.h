@@ -177,8 +177,10 @@ int holder_main();
 struct MechanismReport {
   std::string mechanism;
   bool works = false;
-  std::string detail;  // precision, or why not
-  std::string remedy;
+  std::string detail;          // what was done, or why it does not work
+  std::string precision = {};  // what was asked and what was measured
+  std::string remedy = {};
+  std::vector<std::string> kinds = {};  // that use it
   model::LifetimeClass lifetime = model::LifetimeClass::kOneWay;
 };
 std::vector<MechanismReport> probe_mechanisms();

@@ -23,7 +23,9 @@ base::Json as_json(const inject::MechanismReport& report) {
   return {{"mechanism", report.mechanism},
           {"works", report.works},
           {"detail", report.detail},
+          {"precision", report.precision},
           {"remedy", report.remedy},
+          {"kinds", report.kinds},
           {"class", std::string(model::to_string(report.lifetime))}};
 }
 
@@ -91,6 +93,8 @@ base::ExitStatus run(const Arguments& arguments) {
                            report.works ? paint("ok", Colour::kGreen, colour_on_output())
                                         : paint("no", Colour::kRed, colour_on_output()),
                            report.mechanism, model::to_string(report.lifetime), report.detail));
+    if (!report.precision.empty()) print_line(fmt::format("   {}", report.precision));
+    if (!report.kinds.empty()) print_line(fmt::format("   for {}", base::enumerate(report.kinds)));
     if (!report.works && !report.remedy.empty()) print_line(fmt::format("   {}", report.remedy));
   }
   print_callers();

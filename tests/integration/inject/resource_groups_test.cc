@@ -25,10 +25,15 @@ class ResourceGroups : public InjectTest {
          {"/sys/fs/cgroup/" + controller, std::string("/sys/fs/cgroup")}) {
       const auto here = base::read_pseudo_file(folder + "/cgroup.procs");
       if (!here.ok()) continue;
+      // Version two: its groups have the controllers that the group above hands down.
+      const base::UniqueFd handed{
+          ::open((folder + "/cgroup.subtree_control").c_str(), O_WRONLY | O_CLOEXEC)};
+      const std::string name = controller == "blkio" ? "io" : controller;
+      if (handed) (void)base::write_all(handed.get(), "+" + name);
       const std::string path = folder + "/squall-test-" + std::to_string(::getpid());
       if (::mkdir(path.c_str(), 0755) != 0 && errno != EEXIST) continue;
       group_ = path;
-      return std::filesystem::exists(path + "/" + files_.at(controller).front());
+      return !limit_file(controller).empty();
     }
     return false;
   }

@@ -20,6 +20,7 @@
 #include <cstring>
 
 #include "inject/json_fields.h"
+#include "inject/scratch_network.h"
 
 namespace squall::inject {
 
@@ -74,6 +75,11 @@ std::uint32_t hook_of(PacketRule::Chain chain) {
   return NF_INET_LOCAL_OUT;
 }
 
+// Two ways to the same queue. A kernel may lack the expression (CONFIG_NFT_QUEUE), or have the
+// older target of xtables, which iptables-nft uses, as a module that it does not load by itself
+// here.
+enum class QueueBy { kTarget, kExpression };
+
 // Adds expressions to one rule, all through register 1.
 class RuleBuilder {
  public:
@@ -98,6 +104,12 @@ class RuleBuilder {
     nftnl_expr* expression = add("meta");
     nftnl_expr_set_u32(expression, NFTNL_EXPR_META_KEY, key);
     nftnl_expr_set_u32(expression, NFTNL_EXPR_META_SREG, NFT_REG_1);
+  }
+  void set_meta(std::uint32_t key, std::uint32_t value) {
+    nftnl_expr* expression = add("immediate");
+    nftnl_expr_set_u32(expression, NFTNL_EXPR_IMM_DREG, NFT_REG_1);
+    nftnl_expr_set(expression, NFTNL_EXPR_IMM_DATA, &value, sizeof value);
+    store_meta(key);
   }
   void load_payload(std::uint32_t base, std::uint32_t offset, std::uint32_t length) {
     nftnl_expr* expression = add("payload");
@@ -154,9 +166,14 @@ class RuleBuilder {
     nftnl_expr_set_u32(expression, NFTNL_EXPR_REJECT_TYPE, NFT_REJECT_TCP_RST);
     nftnl_expr_set_u8(expression, NFTNL_EXPR_REJECT_CODE, 0);
   }
-  // The nftables expression for it may be missing (CONFIG_NFT_QUEUE) where the older xtables target
-  // is there, so that one is used, as iptables-nft does.
-  void queue(std::uint16_t number) {
+  void queue(std::uint16_t number, QueueBy way) {
+    if (way == QueueBy::kExpression) {
+      nftnl_expr* expression = add("queue");
+      nftnl_expr_set_u16(expression, NFTNL_EXPR_QUEUE_NUM, number);
+      nftnl_expr_set_u16(expression, NFTNL_EXPR_QUEUE_TOTAL, 1);
+      nftnl_expr_set_u16(expression, NFTNL_EXPR_QUEUE_FLAGS, NFT_QUEUE_FLAG_BYPASS);
+      return;
+    }
     auto* info = static_cast<xt_NFQ_info_v3*>(std::calloc(1, sizeof(xt_NFQ_info_v3)));
     SQUALL_CHECK(info != nullptr);
     info->queuenum = number;
@@ -199,15 +216,14 @@ void match_endpoint(RuleBuilder& builder, const PacketEndpoint& endpoint, Side s
   builder.compare(&port, sizeof port);
 }
 
-RulePointer build(const std::string& table, const PacketRule& rule) {
+RulePointer build(const std::string& table, const PacketRule& rule, QueueBy way) {
   RuleBuilder builder{table, rule.chain};
   builder.meta_equals<std::uint8_t>(NFT_META_L4PROTO, static_cast<std::uint8_t>(rule.protocol));
-  if (rule.off_host) {
-    const bool arriving = hook_of(rule.chain) != NF_INET_LOCAL_OUT;
+  const bool arriving = hook_of(rule.chain) != NF_INET_LOCAL_OUT;
+  if (rule.off_host || rule.loopback)
     builder.meta_equals<std::uint32_t>(arriving ? NFT_META_IIF : NFT_META_OIF,
-                                       ::if_nametoindex("lo"), NFT_CMP_NEQ);
-  }
-  if (rule.loopback) builder.meta_equals<std::uint32_t>(NFT_META_IIF, ::if_nametoindex("lo"));
+                                       ::if_nametoindex("lo"),
+                                       rule.loopback ? NFT_CMP_EQ : NFT_CMP_NEQ);
   if (rule.source) match_endpoint(builder, *rule.source, Side::kSource);
   if (rule.destination) match_endpoint(builder, *rule.destination, Side::kDestination);
   if (rule.user) builder.meta_equals<std::uint32_t>(NFT_META_SKUID, *rule.user);
@@ -250,7 +266,10 @@ RulePointer build(const std::string& table, const PacketRule& rule) {
       builder.store_meta(NFT_META_MARK);
       break;
     case PacketRule::Action::kQueue:
-      builder.queue(rule.queue);
+      builder.queue(rule.queue, way);
+      break;
+    case PacketRule::Action::kPriority:
+      builder.set_meta(NFT_META_PRIORITY, rule.priority);
       break;
   }
   return builder.take();
@@ -398,10 +417,11 @@ NftTable::NftTable(NftTable&&) noexcept = default;
 NftTable& NftTable::operator=(NftTable&&) noexcept = default;
 NftTable::~NftTable() = default;
 
-base::Result<NftTable> NftTable::create(const std::string& name,
-                                        const std::vector<PacketRule>& rules) {
-  SQUALL_ASSIGN(auto socket, Socket::open());
-  Batch batch;
+namespace {
+
+// Table, chains and rules.
+base::Status fill(Batch& batch, const std::string& name, const std::vector<PacketRule>& rules,
+                  QueueBy way) {
   const TablePointer table{nftnl_table_alloc()};
   nftnl_table_set_u32(table.get(), NFTNL_TABLE_FAMILY, NFPROTO_INET);
   nftnl_table_set_str(table.get(), NFTNL_TABLE_NAME, name.c_str());
@@ -428,7 +448,7 @@ base::Result<NftTable> NftTable::create(const std::string& name,
   }
   for (const PacketRule& rule : rules) {
     if (!room) break;
-    const RulePointer built = build(name, rule);
+    const RulePointer built = build(name, rule, way);
     nftnl_rule_nlmsg_build_payload(batch.add(NFT_MSG_NEWRULE, NLM_F_CREATE | NLM_F_APPEND),
                                    built.get());
     room = batch.next();
@@ -439,7 +459,29 @@ base::Result<NftTable> NftTable::create(const std::string& name,
                        .hint = "name fewer addresses"};
   }
   batch.end();
-  SQUALL_TRY(socket->send_batch(batch, "create nftables table " + name));
+  return {};
+}
+
+}  // namespace
+
+base::Result<NftTable> NftTable::create(const std::string& name,
+                                        const std::vector<PacketRule>& rules) {
+  SQUALL_ASSIGN(auto socket, Socket::open());
+  const std::string what = "create nftables table " + name;
+  const bool queues = std::any_of(rules.begin(), rules.end(), [](const PacketRule& rule) {
+    return rule.action == PacketRule::Action::kQueue;
+  });
+  Batch batch;
+  SQUALL_TRY(fill(batch, name, rules, QueueBy::kTarget));
+  auto created = socket->send_batch(batch, what);
+  if (!created.ok() && queues && created.error().code == base::ErrorCode::kUnsupported) {
+    // A refused transaction leaves its other answers behind: another socket.
+    SQUALL_ASSIGN(socket, Socket::open());
+    Batch again;
+    SQUALL_TRY(fill(again, name, rules, QueueBy::kExpression));
+    created = socket->send_batch(again, what);
+  }
+  SQUALL_TRY(std::move(created));
   return NftTable{std::move(socket), name};
 }
 
@@ -503,6 +545,18 @@ base::Result<bool> NftTable::there() const {
 base::Result<bool> NftTable::exists(const std::string& name) {
   SQUALL_ASSIGN(auto socket, Socket::open());
   return ask_for_table(*socket, name);
+}
+
+base::Status check_packet_queues() {
+  SQUALL_ASSIGN(const ScratchNetwork network, ScratchNetwork::create());
+  PacketRule rule{.chain = PacketRule::Chain::kArriving,
+                  .action = PacketRule::Action::kQueue,
+                  .source = {},
+                  .destination = PacketEndpoint{.address = {127, 0, 0, 1}, .port = 1},
+                  .user = {},
+                  .group = {}};
+  SQUALL_TRY(NftTable::create("squall_scratch", {rule}));
+  return {};
 }
 
 // ---- endpoints and rules as values
@@ -574,6 +628,7 @@ Json to_json(const PacketRule& rule) {
                {"off_host", rule.off_host},
                {"loopback", rule.loopback},
                {"queue", rule.queue},
+               {"priority", rule.priority},
                {"share", rule.share}};
   if (rule.user) json["user"] = *rule.user;
   if (rule.group) json["group"] = {{"id", rule.group->id}, {"level", rule.group->level}};
@@ -594,7 +649,7 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
            (endpoint->port != 0 || endpoint->address.size() == 4 || endpoint->address.size() == 16);
   };
   const bool aimed = aims(rule.source) || aims(rule.destination);
-  if (share > kShareWhole || chain < 0 || chain > 3 || action < 0 || action > 3 ||
+  if (share > kShareWhole || chain < 0 || chain > 3 || action < 0 || action > 4 ||
       (protocol != 6 && protocol != 17) || !aimed)
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding holds a packet rule that makes no sense"};
@@ -607,6 +662,7 @@ base::Result<PacketRule> rule_from_json(const Json& json) {
   rule.share = static_cast<std::uint32_t>(share);
   rule.loopback = boolean_field(json, "loopback");
   rule.queue = static_cast<std::uint16_t>(unsigned_field(json, "queue"));
+  rule.priority = static_cast<std::uint32_t>(unsigned_field(json, "priority"));
   if (field(json, "user").is_number())
     rule.user = static_cast<std::uint32_t>(unsigned_field(json, "user"));
   if (field(json, "group").is_object()) {

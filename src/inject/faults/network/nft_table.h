@@ -39,7 +39,7 @@ struct PacketRule {
     kOutgoing,  // where packets leave for other hosts: cuts
     kArriving,  // where packets come in, before anything looks at them: queues
   };
-  enum class Action { kDrop, kReset, kMark, kQueue };
+  enum class Action { kDrop, kReset, kMark, kQueue, kPriority };
   enum class Protocol : std::uint8_t { kTcp = 6, kUdp = 17 };
 
   Chain chain = Chain::kIncoming;
@@ -59,10 +59,12 @@ struct PacketRule {
   bool off_host = false;       // not through the loopback interface
   // How many of a million such packets, each drawn by the kernel at random; 0: all of them.
   std::uint32_t share = 0;
-  bool loopback = false;  // kArriving, kIncoming: only through the loopback interface
+  bool loopback = false;  // only through the loopback interface; not in kMark
   // kQueue: the packet waits in this NFQUEUE for the verdict of a worker. It passes when nobody
   // serves the queue.
   std::uint16_t queue = 0;
+  // kPriority: the packet gets this one, which names a class of the interface's queues.
+  std::uint32_t priority = 0;
   bool operator==(const PacketRule&) const = default;
 };
 base::Json to_json(const PacketRule& rule);
@@ -81,6 +83,9 @@ struct PacketCounts {
 inline constexpr std::uint32_t kMarkBit = 1u << 29;
 // The bit on copies of packets that a worker makes. kQueue lets them pass.
 inline constexpr std::uint32_t kCopyBit = 1u << 30;
+
+// Can this host put packets into queues for a worker? Tried in a network namespace of our own.
+base::Status check_packet_queues();
 
 class NftTable {
  public:
