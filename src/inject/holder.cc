@@ -80,7 +80,7 @@ base::Status Holder::prepare() {
                                      .run = hello_.options.run,
                                      .experiment = hello_.options.experiment,
                                      .owner = hello_.owner,
-                                     .boot_id = boot,
+                                     .boot_id = boot_id(),
                                      .holder = self,
                                      .engine = hello_.engine});
 }

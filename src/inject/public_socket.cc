@@ -13,7 +13,7 @@ namespace squall::inject {
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
+using Clock = base::MonotonicClock;
 
 constexpr std::size_t kMost = 64;
 constexpr std::size_t kMostOfOne = 8;

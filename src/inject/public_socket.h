@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "inject/caller.h"
 #include "inject/client.h"
@@ -19,7 +20,7 @@ ActiveLease public_view(ActiveLease lease);
 
 class PublicSocket {
  public:
-  using Moment = std::chrono::steady_clock::time_point;
+  using Moment = base::MonotonicClock::time_point;
 
   PublicSocket(base::UniqueFd listener, std::string state_directory);
   ~PublicSocket();

@@ -64,7 +64,8 @@ base::Result<TrialResult> try_packet_scheduler(Programs& programs) {
   PacketProfile profile;
   profile.delay = kAsked;
   TrialContext context{programs};
-  ScheduledFault fault{"packets to a scratch port", {rule}, {profile}, 1, "delayed", context};
+  ScheduledFault fault{
+      "packets to a scratch port", {rule}, {profile}, 1, "delayed", Marking{}, context};
   return measure(fault, talk, "a scratch port of the loopback interface");
 }
 

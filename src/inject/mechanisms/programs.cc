@@ -32,7 +32,7 @@ base::Result<TrialResult> try_command(Programs& programs) {
                                            .argv = {"true"},
                                            .directory = "/",
                                            .limit = kLimit,
-                                           .user = {}});
+                                           .account = {}});
   while (true) {
     const ProgramOutcome outcome = programs.outcome(id);
     if (outcome.error) return *outcome.error;

@@ -36,7 +36,7 @@ base::Result<LoadWorker> LoadWorker::start(Programs& programs, double share) {
                                               .argv = {"cpu_load", configuration.dump()},
                                               .directory = {},
                                               .limit = {},
-                                              .user = {}})};
+                                              .account = {}})};
   const base::Instant deadline = base::BootClock::now() + kStartLimit;
   while (base::BootClock::now() < deadline) {
     const ProgramOutcome outcome = programs.outcome(worker.id_);

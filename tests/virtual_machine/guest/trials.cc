@@ -118,7 +118,7 @@ pid_t fork_engine(const model::SystemMap& map) {
 }
 
 base::Duration kill_all_once(const model::SystemMap& map, const base::ProcessIdentity& victim) {
-  wait_until([] { return inject::warden_runs(); }, "the warden");
+  wait_until([] { return inject::examine_warden().runs; }, "the warden");
   const pid_t engine = fork_engine(map);
   if (!stopped(victim)) fail("the fault is in force, and the victim is not stopped");
   const auto leases = inject::active_leases();
@@ -173,7 +173,7 @@ int hold_command(const std::string& file) {
                                    {"revert_argv", {"rm", "-f", file}},
                                    {"proof_argv", {"test", "-e", file}},
                                    {"timeout", 30'000'000'000}});
-  wait_until([] { return inject::warden_runs(); }, "the warden");
+  wait_until([] { return inject::examine_warden().runs; }, "the warden");
   hold(binding, [] {
     std::puts("effective");
     std::fflush(stdout);

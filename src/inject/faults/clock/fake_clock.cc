@@ -105,7 +105,7 @@ class FakeClock final : public Fault {
                              .argv = {"date", "+%s"},
                              .directory = "/",
                              .limit = kProbeLimit,
-                             .user = {}};
+                             .account = {}};
       request.environment = environment(library_);
       probe_ = context_.programs().start(request);
     }
@@ -459,7 +459,7 @@ base::Result<std::string> rehearse_clock(const model::FaultBinding& binding,
                          .argv = {"date", "+%s"},
                          .directory = "/",
                          .limit = kProbeLimit,
-                         .user = {}};
+                         .account = {}};
   request.environment = {{"LD_PRELOAD", text_field(details, "library")}, {"FAKETIME", "+86400"}};
   const std::uint64_t id = context.programs().start(request);
   const base::Instant end = base::BootClock::now() + kProbeLimit;

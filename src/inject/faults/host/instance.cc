@@ -44,7 +44,7 @@ class ProgramRun {
                                       .argv = argv,
                                       .directory = plan.directory,
                                       .limit = plan.timeout,
-                                      .user = {}});
+                                      .account = {}});
     }
     ProgramOutcome outcome = context.programs().outcome(*id_);
     if (!outcome.error && !outcome.exit_status) return std::nullopt;
