@@ -1,6 +1,7 @@
 // The host's policy: every key, every mistake at its place, and which kinds it can open at all.
 
 #include "inject/policy.h"
+#include "base/files.h"
 
 #include <gtest/gtest.h>
 
@@ -94,6 +95,22 @@ TEST(Policy, WhatIsNoPolicyIsRefused) {
     EXPECT_NE(mistake_in(text), "none") << text;
   EXPECT_EQ(mistake_in("# nothing yet\n"), "none");
   EXPECT_EQ(mistake_in("allow: []\n"), "none");
+}
+
+TEST(Policy, TheExampleOfTheManualIsRight) {
+  const std::string page =
+      base::read_file(std::string(SQUALL_SOURCE_DIR) + "/docs/files.md", 1u << 20).value();
+  const std::size_t begin = page.find("# /etc/squall/policy.yaml\n");
+  ASSERT_NE(begin, page.npos);
+  std::string example = page.substr(begin, page.find("```", begin) - begin);
+  // Its users and groups are not those of every host.
+  for (const std::string name : {"[sre]", "[squall]", "[alice]", "[app]", "[www-data, postgres]"}) {
+    for (auto at = example.find(name); at != example.npos; at = example.find(name))
+      example.replace(at, name.size(), "[61234]");
+  }
+  const auto policy = parse_policy(example, "policy.yaml");
+  ASSERT_TRUE(policy.ok()) << policy.error().to_string();
+  EXPECT_EQ(policy->rules.size(), 3u);
 }
 
 TEST(Policy, NoFileIsNoRule) {

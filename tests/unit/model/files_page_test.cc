@@ -35,7 +35,7 @@ TEST(FilesPage, EveryExampleIsRight) {
     } else if (example.starts_with("# experiment\n")) {
       ++experiments;
       EXPECT_EQ(testing::experiment_mistakes(example), "") << example;
-    } else {
+    } else if (!example.starts_with("# /etc/squall/policy.yaml\n")) {  // Policy.* reads that one
       ADD_FAILURE() << "an example that says not what it is: " << example;
     }
   }
