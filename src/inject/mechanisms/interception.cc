@@ -29,6 +29,23 @@ base::Result<TrialResult> rehearse(std::string_view kind, std::string_view mecha
   return TrialResult{.detail = std::move(text), .precision = {}};
 }
 
+Json gate_of(const Programs& programs) {
+  FileGateConfiguration gate;
+  gate.interception.delay = std::chrono::milliseconds(1);
+  gate.processes = {programs.process()};
+  gate.path = "/";
+  gate.opens = true;
+  return to_json(gate);
+}
+
+Json tracer_of(const Programs& programs) {
+  TracerConfiguration tracer;
+  tracer.interception.delay = std::chrono::milliseconds(1);
+  tracer.processes = {programs.process()};
+  tracer.calls = {0};
+  return to_json(tracer);
+}
+
 }  // namespace
 
 base::Result<TrialResult> try_socket_marks(Programs& programs) {
@@ -47,20 +64,16 @@ base::Result<TrialResult> try_socket_marks(Programs& programs) {
 }
 
 base::Result<TrialResult> try_file_gate(Programs& programs) {
-  FileGateConfiguration gate;
-  gate.interception.delay = std::chrono::milliseconds(1);
-  gate.processes = {programs.process()};
-  gate.path = "/";
-  gate.opens = true;
-  return rehearse("disk.latency", kGateMechanism, {{"file_gate", to_json(gate)}}, programs);
+  return rehearse("disk.latency", kGateMechanism, {{"file_gate", gate_of(programs)}}, programs);
 }
 
 base::Result<TrialResult> try_tracer(Programs& programs) {
-  TracerConfiguration tracer;
-  tracer.interception.delay = std::chrono::milliseconds(1);
-  tracer.processes = {programs.process()};
-  tracer.calls = {0};
-  return rehearse("disk.latency", kTracerMechanism, {{"tracer", to_json(tracer)}}, programs);
+  return rehearse("disk.latency", kTracerMechanism, {{"tracer", tracer_of(programs)}}, programs);
+}
+
+base::Result<TrialResult> try_gate_and_tracer(Programs& programs) {
+  return rehearse("disk.latency", kGateAndTracer,
+                  {{"file_gate", gate_of(programs)}, {"tracer", tracer_of(programs)}}, programs);
 }
 
 }  // namespace squall::inject

@@ -43,6 +43,9 @@ base::Result<TrialResult> try_netem(Programs& programs);
 base::Result<TrialResult> try_socket_marks(Programs& programs);
 base::Result<TrialResult> try_file_gate(Programs& programs);
 base::Result<TrialResult> try_tracer(Programs& programs);
+base::Result<TrialResult> try_gate_and_tracer(Programs& programs);
+// Asks it what it has; does nothing to any container.
+base::Result<TrialResult> try_container_engine(Programs& programs);
 base::Result<TrialResult> try_processor_load(Programs& programs);
 base::Result<TrialResult> try_command(Programs& programs);
 

@@ -48,6 +48,23 @@ Json port_details() {
   return {{"address", "127.0.0.1"}, {"port", 1}, {"protocol", "tcp"}};
 }
 
+Json unit_details() {
+  return {{"unit", "units"}};
+}
+
+Json folder_details() {
+  return {{"path", "/var/tmp"}};
+}
+
+Json question_details() {
+  PacketRule rule;
+  rule.chain = PacketRule::Chain::kOutgoing;
+  rule.action = PacketRule::Action::kQueue;
+  rule.protocol = PacketRule::Protocol::kUdp;
+  rule.destination = PacketEndpoint{.address = {}, .port = 53};
+  return {{"name", "*"}, {"rules", Json::array({to_json(rule)})}, {"answer", "nxdomain"}};
+}
+
 Json ballast_details() {
   return {{"path", "/var/tmp"}, {"reserve", false}, {"size", 1 << 20}};
 }
@@ -58,6 +75,7 @@ struct Row {
   std::string_view kind;  // by its rehearsal, with these details,
   Json (*details)() = nullptr;
   base::Result<TrialResult> (*trial)(Programs&) = nullptr;  // or by a trial of its own
+  std::string_view used_with = {};                          // beside this one, by its kinds
 };
 
 // The strongest first, within a family.
@@ -65,16 +83,23 @@ constexpr std::array kTable{
     Row{kOwnerTable, LifetimeClass::kKernelHeld, "network.partition", table_details},
     Row{kPacketScheduling, LifetimeClass::kKernelHeld, {}, nullptr, try_packet_scheduler},
     Row{kNetem, LifetimeClass::kJournaled, {}, nullptr, try_netem},
-    Row{kSocketMarks, LifetimeClass::kKernelHeld, {}, nullptr, try_socket_marks},
+    Row{kSocketMarks, LifetimeClass::kKernelHeld, {}, nullptr, try_socket_marks, kOwnerTable},
     Row{"sock_diag destroy", LifetimeClass::kOneWay, "network.reset", no_details},
     Row{"pidfd signal", LifetimeClass::kOneWay, "process.kill", process_details},
     Row{"cgroup v2 freezer", LifetimeClass::kJournaled, "process.pause", process_details},
     Row{"SIGSTOP", LifetimeClass::kJournaled, "process.pause", process_details},
     Row{"worker processes", LifetimeClass::kKernelHeld, {}, nullptr, try_processor_load},
+    Row{"packet queue with DNS answers", LifetimeClass::kKernelHeld, "network.dns",
+        question_details},
+    Row{"systemctl", LifetimeClass::kJournaled, "process.unit_stop", unit_details},
+    Row{"libfaketime", LifetimeClass::kJournaled, "clock.skew", no_details},
+    Row{"container engine", LifetimeClass::kJournaled, {}, nullptr, try_container_engine},
+    Row{kGateAndTracer, LifetimeClass::kKernelHeld, {}, nullptr, try_gate_and_tracer},
     Row{kGateMechanism, LifetimeClass::kKernelHeld, {}, nullptr, try_file_gate},
     Row{kTracerMechanism, LifetimeClass::kKernelHeld, {}, nullptr, try_tracer},
     Row{"prlimit", LifetimeClass::kJournaled, "resource.descriptors", process_details},
     Row{"unnamed ballast file", LifetimeClass::kKernelHeld, "resource.disk_fill", ballast_details},
+    Row{"unnamed files", LifetimeClass::kKernelHeld, "resource.inodes", folder_details},
     Row{"socket of the holder", LifetimeClass::kKernelHeld, "resource.port", port_details},
     Row{"connections of the holder", LifetimeClass::kKernelHeld, "resource.connections",
         no_details},
@@ -143,7 +168,8 @@ std::vector<MechanismReport> probe_mechanisms() {
   std::vector<MechanismReport> reports;
   for (const Row& row : kTable) {
     reports.push_back(
-        report_of(std::string(row.mechanism), row.lifetime, kinds_with(row.mechanism),
+        report_of(std::string(row.mechanism), row.lifetime,
+                  kinds_with(row.used_with.empty() ? row.mechanism : row.used_with),
                   row.trial != nullptr ? row.trial(**programs) : rehearse(row, **programs)));
   }
   for (const ControllerRow& row : kControllers) {

@@ -1,9 +1,15 @@
 // What the starter starts: a worker that loads a processor, and a program.
 
 #include <fmt/format.h>
-#include <poll.h>
+#include <unistd.h>
 
+#include <poll.h>
+#include <algorithm>
+
+#include "base/text.h"
 #include "base/units.h"
+#include "host/containers.h"
+#include "host/host.h"
 #include "inject/json_fields.h"
 #include "inject/mechanisms/mechanism_trial.h"
 #include "inject/mechanisms/run_time.h"
@@ -44,6 +50,20 @@ base::Result<TrialResult> try_command(Programs& programs) {
   }
   return TrialResult{
       .detail = fmt::format("ran `true` in {}", base::humanize(base::BootClock::now() - start)),
+      .precision = {}};
+}
+
+base::Result<TrialResult> try_container_engine(Programs& /*programs*/) {
+  const auto sockets = host::default_engine_sockets();
+  if (std::none_of(sockets.begin(), sockets.end(),
+                   [](const auto& path) { return ::access(path.c_str(), F_OK) == 0; })) {
+    return base::Error{.code = base::ErrorCode::kUnsupported,
+                       .message = "no engine listens at " + base::join(sockets, " or "),
+                       .hint = "start Docker, or `podman system service --time=0`"};
+  }
+  SQUALL_ASSIGN(const auto containers, host::real_host().containers());
+  return TrialResult{
+      .detail = fmt::format("it answers and has {}", base::counted(containers.size(), "container")),
       .precision = {}};
 }
 

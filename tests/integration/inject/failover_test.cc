@@ -82,6 +82,16 @@ class RedisFailover : public Failover {
     return argv;
   }
 
+  template <typename Reply>
+  static bool is_known_well(const Reply& replicas) {
+    if (replicas.items.size() != 1) return false;
+    const auto& fields = replicas.items[0].items;
+    for (std::size_t i = 0; i + 1 < fields.size(); i += 2) {
+      if (fields[i].text == "master-link-status") return fields[i + 1].text == "ok";
+    }
+    return false;
+  }
+
   // One primary, one replica, one Sentinel that needs nobody's vote.
   void start_all() {
     if (::access("/usr/bin/redis-server", X_OK) != 0 ||
@@ -110,6 +120,12 @@ class RedisFailover : public Failover {
     // How often it looks for members that have the wrong role; ten seconds by default.
     EXPECT_TRUE(
         ask(sentinel_, {"SENTINEL", "DEBUG", "INFO-PERIOD", "500", "PUBLISH-PERIOD", "200"}).ok());
+    // Before it has asked the replica how it is, it would promote nobody.
+    wait_until(
+        [&] {
+          return is_known_well(*ask(sentinel_, {"SENTINEL", "REPLICAS", "queue"}));
+        },
+        "sentinel to know the replica");
     write("password", "secret\n");
     model::Service queue;
     queue.name = "queue";

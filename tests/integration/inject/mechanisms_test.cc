@@ -32,8 +32,10 @@ TEST_F(Mechanisms, EveryOneThatAKindUsesIsTriedAndNothingIsLeft) {
   EXPECT_EQ(queues(), before);
   for (const FaultKind* kind : all_kinds()) {
     for (const std::string_view mechanism : kind->descriptor->mechanisms) {
+      // Controllers have names of their own; these two are the target's, and preflight asks them.
       const bool group = mechanism == "cgroup v1" || mechanism == "cgroup v2";
-      if (!group) {
+      const bool of_the_target = mechanism == "Sentinel" || mechanism == "QEMU monitor";
+      if (!group && !of_the_target) {
         EXPECT_NE(report(std::string(mechanism)), nullptr) << mechanism;
       }
     }

@@ -107,11 +107,12 @@ TEST_F(SyscallFaultTest, ATracerMayBeKilledAtAnyMoment) {
 
 // To be traced interrupts a sleep that the kernel does not resume, once; to be let go does not.
 TEST_F(SyscallFaultTest, SleepersAreInterruptedAtMostOnce) {
-  start_caller("sleeps");
+  const auto caller = start_caller("sleeps");
   const auto lease = arm_effective(bind_or_die(
       "syscall.fault", call_parameters({{"calls", {"epoll_wait"}}, {"delay", 1'000'000}})));
   wait_for_turns(2);
   EXPECT_LE(report_->interrupted, 1u);
+  wait_until([&] { return process_state(caller) == 'S'; }, "the caller to sleep");
   revert(lease);
   wait_for_turns(3);
   EXPECT_LE(report_->interrupted, 1u);

@@ -37,7 +37,7 @@ constexpr base::Duration kProbeLimit = std::chrono::seconds(10);
 constexpr double kProbeError = 2.0;  // seconds; a busy machine starts the probe late
 constexpr std::size_t kElfStart = 64 * 1024;
 
-std::string find_library() {
+base::Result<std::string> find_library() {
   std::vector<std::filesystem::path> folders{"/usr/lib/faketime", "/usr/lib64/faketime",
                                              "/usr/local/lib/faketime"};
   std::error_code ignored;
@@ -47,7 +47,11 @@ std::string find_library() {
     const auto path = folder / "libfaketimeMT.so.1";
     if (std::filesystem::exists(path, ignored)) return path.string();
   }
-  return {};
+  return base::Error{.code = base::ErrorCode::kUnsupported,
+                     .message =
+                         "libfaketime is not installed, and no other way changes the clock of one "
+                         "process",
+                     .hint = "install it (Debian: apt-get install libfaketime)"};
 }
 
 bool maps_library(pid_t pid) {
@@ -409,14 +413,7 @@ base::Result<model::FaultBinding> bind_clock(const BindRequest& request, const s
                                members.service->name),
         .hint = "give the service a `start:` in the map"};
   }
-  const std::string library = find_library();
-  if (library.empty()) {
-    return base::Error{.code = base::ErrorCode::kUnsupported,
-                       .message =
-                           "libfaketime is not installed, and no other way changes the clock "
-                           "of one process",
-                       .hint = "install it (Debian: apt-get install libfaketime)"};
-  }
+  SQUALL_ASSIGN(const std::string library, find_library());
   for (const host::Member& member : members.chosen) {
     const auto why = cannot_be_preloaded(fmt::format("/proc/{}/exe", member.process.identity.pid));
     if (!why) continue;
@@ -460,7 +457,11 @@ base::Result<std::string> rehearse_clock(const model::FaultBinding& binding,
                          .directory = "/",
                          .limit = kProbeLimit,
                          .account = {}};
-  request.environment = {{"LD_PRELOAD", text_field(details, "library")}, {"FAKETIME", "+86400"}};
+  std::string library = text_field(details, "library");
+  if (library.empty()) {
+    SQUALL_ASSIGN(library, find_library());
+  }
+  request.environment = {{"LD_PRELOAD", library}, {"FAKETIME", "+86400"}};
   const std::uint64_t id = context.programs().start(request);
   const base::Instant end = base::BootClock::now() + kProbeLimit;
   ProgramOutcome outcome;

@@ -26,7 +26,7 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::string_view kWorkerOfOurs = "worker process";
+constexpr std::string_view kWorkerOfOurs = "worker processes";
 constexpr std::array<std::string_view, 1> kMechanisms{kWorkerOfOurs};
 constexpr std::array<std::string_view, 3> kOperations{"mixed", "read", "write"};
 constexpr std::array<ParameterDescriptor, 7> kParameters{{

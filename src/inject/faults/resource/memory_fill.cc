@@ -31,7 +31,7 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::string_view kWorkerOfOurs = "worker process";
+constexpr std::string_view kWorkerOfOurs = "worker processes";
 constexpr std::array<std::string_view, 1> kMechanisms{kWorkerOfOurs};
 constexpr std::array<std::string_view, 1> kCapabilities{"CAP_DAC_OVERRIDE"};
 constexpr std::array<ParameterDescriptor, 5> kParameters{{

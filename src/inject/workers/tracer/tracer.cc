@@ -185,6 +185,7 @@ class Tracer {
       release_due(now);
       if (now >= deadline_) {
         report("deadline");
+        let_go();
         return {};
       }
       if (now >= next_report_ || (hits_ > 0 && !told_)) {
@@ -193,6 +194,7 @@ class Tracer {
       }
       if (now >= next_listen_ && !listen(now)) {
         report("ended");
+        let_go();
         return {};
       }
       if (now - last_nap_ > kNapEvery) {
@@ -446,6 +448,25 @@ class Tracer {
       delays_.add(now - found->second.entered);
       lateness_.add(now - held.due);
       resume(held.id);
+    }
+  }
+
+  // A thread that is held while its tracer ends is woken as by a signal, which calls that Linux
+  // does not make again answer with EINTR.
+  void let_go() {
+    for (auto& [id, thread] : threads_) {
+      if (thread.held == 0) continue;
+      thread.held = 0;
+      trace(PTRACE_CONT, id);
+    }
+    // Who came to a stop meanwhile.
+    int status = 0;
+    for (pid_t id = 0; (id = ::waitpid(-1, &status, __WALL | WNOHANG)) > 0;) {
+      const bool at_call = WIFSTOPPED(status) && WSTOPSIG(status) == (SIGTRAP | 0x80);
+      if (at_call)
+        trace(PTRACE_CONT, id);
+      else
+        handle(id, status);
     }
   }
 
