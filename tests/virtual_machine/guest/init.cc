@@ -43,18 +43,28 @@ void mount_disk() {
   }
 }
 
-}  // namespace
-
-int main() {
-  if (::mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0) give_up("mount /dev");
-  load_modules();
-  mount_disk();
+// At the first boot only: after a power cut the disk has it, and what was made of it since.
+void put_payload_on_disk() {
+  const char* mark = "/root/.payload-is-here";
+  if (::access(mark, F_OK) == 0) return;
   std::error_code error;
   fs::copy("/payload", "/root",
            fs::copy_options::recursive | fs::copy_options::copy_symlinks |
                fs::copy_options::skip_existing,
            error);
   if (error) give_up(error.message().c_str());
+  ::sync();
+  std::ofstream{mark};
+}
+
+}  // namespace
+
+int main() {
+  if (::mount("devtmpfs", "/dev", "devtmpfs", 0, "") != 0) give_up("mount /dev");
+  load_modules();
+  mount_disk();
+  put_payload_on_disk();
+  std::error_code error;
   fs::remove_all("/payload", error);
   fs::remove_all("/modules", error);
   if (::mount("/dev", "/root/dev", nullptr, MS_MOVE, nullptr) != 0) give_up("move /dev");
