@@ -119,6 +119,7 @@ int Holder::run() {
   if (hello_.mode == Hello::Mode::kReplay) replay();
   tell_keeper(LinkWord::kAlive);
   while (!finished()) handle(wait_for_events());
+  drop_finished_leases();
   for (const auto& lease : leases_) {
     if (!lease->over()) left.push_back(describe_lease(lease->record(), lease->trouble()));
   }
@@ -298,6 +299,12 @@ void Holder::check_heartbeat() {
 }
 
 void Holder::drop_finished_leases() {
+  // A replay may have nobody else to tell: the host's log says what it undid.
+  for (const auto& lease : leases_) {
+    if (hello_.mode == Hello::Mode::kReplay && lease->over())
+      base::log_info("undone for a dead holder",
+                     {{"fault", describe_lease(lease->record(), lease->last_text())}});
+  }
   ended_leases_ +=
       static_cast<int>(std::erase_if(leases_, [](const auto& lease) { return lease->over(); }));
 }

