@@ -1,5 +1,7 @@
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "base/text.h"
 #include "safety/checks/table.h"
 
@@ -8,12 +10,13 @@ namespace squall::safety {
 CheckResult check_binding(const Situation& situation) {
   if (!situation.binding_errors.empty()) {
     std::vector<std::string> reasons;
-    std::string remedy;
+    std::vector<std::string> remedies;
     for (const base::Error& error : situation.binding_errors) {
       reasons.push_back(error.to_string());
-      if (remedy.empty()) remedy = error.hint;
+      const bool told = std::find(remedies.begin(), remedies.end(), error.hint) != remedies.end();
+      if (!error.hint.empty() && !told) remedies.push_back(error.hint);
     }
-    return block(base::join(reasons, "; "), remedy);
+    return block(base::join(reasons, "; "), base::join(remedies, "; "));
   }
   if (situation.binding == nullptr) {
     return cannot_tell("the targets were not looked up", "run `squall plan` to see why");
