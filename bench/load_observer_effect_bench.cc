@@ -131,8 +131,8 @@ void measure(Bench& bench_of, Asked asked, int pairs, int seconds, int rate) {
   const double low = (std::exp(mean - half) - 1) * 100;
   const double high = (std::exp(mean + half) - 1) * 100;
   bench::report(
-      fmt::format("observer effect on the p99 of {}",
-                  asked == Asked::kNginx ? "nginx" : "a server of 10 ms"),
+      asked == Asked::kNginx ? "observer effect on the p99 of nginx"
+                             : "observer effect on the p99 of a server of 10 ms",
       fmt::format("{:+.1f} % ({:+.1f} to {:+.1f})", (std::exp(mean) - 1) * 100, low, high),
       "2 %, whole interval", high <= 2);
   std::printf("%-58s %.2f %% of a processor\n", "probes and watch beside the load, median",
