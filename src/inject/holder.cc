@@ -302,8 +302,8 @@ void Holder::drop_finished_leases() {
   // A replay may have nobody else to tell: the host's log says what it undid.
   for (const auto& lease : leases_) {
     if (hello_.mode == Hello::Mode::kReplay && lease->over())
-      base::log_info("undone for a dead holder",
-                     {{"fault", describe_lease(lease->record(), lease->last_text())}});
+      base::log_warning("undone for a dead holder",
+                        {{"fault", describe_lease(lease->record(), lease->last_text())}});
   }
   ended_leases_ +=
       static_cast<int>(std::erase_if(leases_, [](const auto& lease) { return lease->over(); }));
