@@ -28,6 +28,16 @@ void wait_as_asked(const Step& step, base::Instant deadline) {
 
 }  // namespace
 
+model::FaultBinding new_binding(const BindRequest& request, std::string_view mechanism,
+                                model::LifetimeClass lifetime) {
+  model::FaultBinding binding;
+  binding.fault = request.fault.name;
+  binding.kind = request.fault.kind->name;
+  binding.mechanism = mechanism;
+  binding.lifetime = lifetime;
+  return binding;
+}
+
 std::uint64_t seed_of(const BindRequest& request) {
   std::uint64_t hash = 0xcbf29ce484222325u;  // FNV-1a of the fault's name
   for (const char c : request.fault.name) {

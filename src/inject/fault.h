@@ -92,6 +92,10 @@ class Fault {
 // because they share it.
 std::uint64_t seed_of(const BindRequest& request);
 
+// The request's fault and kind, bound by this mechanism; targets and details are the caller's.
+model::FaultBinding new_binding(const BindRequest& request, std::string_view mechanism,
+                                model::LifetimeClass lifetime);
+
 struct FaultKind {
   const model::FaultKindDescriptor* descriptor = nullptr;
   // Pure. Fills target, services, processes_max, changes; the caller has filled the rest.

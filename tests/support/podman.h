@@ -36,14 +36,14 @@ class Podman {
   }
 
   explicit Podman(const std::string& folder) : folder_(folder) {
-    std::filesystem::create_directories(folder_ + "/root/bin");
+    std::filesystem::create_directories(folder_ + "/image/bin");
     write("/containers.conf",
           "[containers]\ndefault_ulimits=[\"nofile=1024:1024\",\"nproc=1000:1000\"]\n"
           "[engine]\nruntime=\"runc\"\ncgroup_manager=\"cgroupfs\"\nevents_logger=\"file\"\n");
-    std::filesystem::copy_file("/bin/busybox", folder_ + "/root/bin/busybox");
+    std::filesystem::copy_file("/bin/busybox", folder_ + "/image/bin/busybox");
     for (const char* name : {"sh", "sleep", "nc", "httpd", "cat"})
-      std::filesystem::create_symlink("busybox", folder_ + "/root/bin/" + name);
-    run({"tar", "-C", folder_ + "/root", "-cf", folder_ + "/image.tar", "."});
+      std::filesystem::create_symlink("busybox", folder_ + "/image/bin/" + name);
+    run({"tar", "-C", folder_ + "/image", "-cf", folder_ + "/image.tar", "."});
     run(podman({"import", folder_ + "/image.tar", "squall-test:1"}));
   }
 

@@ -14,6 +14,7 @@
 #include "inject/faults/syscall/interception_fault.h"
 #include "inject/json_fields.h"
 #include "inject/mechanisms/mechanism_trial.h"
+#include "inject/workers/held_workers.h"
 
 namespace squall::inject {
 
@@ -88,7 +89,7 @@ constexpr std::array kTable{
     Row{"pidfd signal", LifetimeClass::kOneWay, "process.kill", process_details},
     Row{"cgroup v2 freezer", LifetimeClass::kJournaled, "process.pause", process_details},
     Row{"SIGSTOP", LifetimeClass::kJournaled, "process.pause", process_details},
-    Row{"worker processes", LifetimeClass::kKernelHeld, {}, nullptr, try_processor_load},
+    Row{kWorkerProcesses, LifetimeClass::kKernelHeld, {}, nullptr, try_processor_load},
     Row{"packet queue with DNS answers", LifetimeClass::kKernelHeld, "network.dns",
         question_details},
     Row{"systemctl", LifetimeClass::kJournaled, "process.unit_stop", unit_details},

@@ -96,8 +96,8 @@ Step HeldWorkers::await_gone() {
   return Step::failed(base::Error{
       .code = base::ErrorCode::kRevertNotVerified,
       .message = fmt::format("{} does not end: process {}", what_, base::enumerate(left)),
-      .hint = "it waits in the kernel (state D): look at its disk; when that answers, "
-              "it ends by itself"});
+      .hint = "it waits in the kernel (state D), mostly for a disk; when that answers, it ends "
+              "by itself"});
 }
 
 void HeldWorkers::recall(const Json& found) {

@@ -2,14 +2,19 @@
 // What the faults share whose whole effect is what workers hold or do: these are started, noted,
 // watched and ended together, and die with the holder.
 
+#include <array>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "inject/fault.h"
 #include "inject/workers/worker_watch.h"
 
 namespace squall::inject {
+
+inline constexpr std::string_view kWorkerProcesses = "worker processes";
+inline constexpr std::array<std::string_view, 1> kWorkerMechanisms{kWorkerProcesses};
 
 class HeldWorkers {
  public:

@@ -97,9 +97,8 @@ TEST_F(Clock, JumpsWhileTheMemberRunsAndIsRightAgain) {
 TEST_F(Clock, AKilledHoldersSkewIsUndoneFromItsJournal) {
   put_in_force("clock.skew", skew(86'400'000'000'000, 2));
   wait_until([&] { return ahead() > 86'390; }, "the skew");
-  ASSERT_TRUE(base::PidFd::open(active_leases(state_)->at(0).holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   expect_true_time();
 }
 

@@ -13,12 +13,6 @@ class Containers : public ContainerTest {
     return freezer.ok() && read_freezer(*freezer).ok() && read_freezer(*freezer)->frozen;
   }
   // The holder, killed as a crash would; the keeper has its journal replayed.
-  void kill_holder() {
-    const auto leases = active_leases(state_);
-    ASSERT_TRUE(leases.ok());
-    ASSERT_EQ(leases->size(), 1u);
-    ::kill((*leases)[0].holder.pid, SIGKILL);
-  }
   static Json stop_parameters() {
     return chosen({{"grace", 2'000'000'000}, {"limit", 20'000'000'000}});
   }

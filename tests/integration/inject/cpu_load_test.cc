@@ -93,11 +93,9 @@ TEST_F(CpuLoadTest, AKilledWorkerEndsTheFault) {
 
 TEST_F(CpuLoadTest, AKilledHolderTakesItsWorkersAlong) {
   arm_load(1, 0.05);
-  const auto leases = active_leases(state_).value();
-  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
+  kill_holder();
   expect_workers_gone();
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
 }
 
 }  // namespace

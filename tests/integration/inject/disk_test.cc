@@ -171,10 +171,8 @@ TEST_F(DiskTest, AKilledHolderLetsEverythingGo) {
       bind_or_die("disk.latency",
                   disk_parameters({{"opens", true}, {"delay", 20'000'000'000}, {"share", 0.2}})));
   // By now or soon it hangs in an open for 20 s.
-  const auto leases = active_leases(state_).value();
-  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   wait_for_turns(50);
   EXPECT_EQ(report_->calls[kOpen].failed, 0u);
 }

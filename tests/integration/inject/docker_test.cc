@@ -47,12 +47,13 @@ class Docker : public InjectTest {
     daemon_ = std::move(*daemon);
     ::setenv("DOCKER_HOST", socket_.c_str(), 1);
     wait_until([&] { return docker({"version"}) == 0; }, "dockerd");
-    std::filesystem::create_directories(folder_ + "/root/bin");
-    std::filesystem::copy_file("/bin/busybox", folder_ + "/root/bin/busybox");
-    std::filesystem::create_symlink("busybox", folder_ + "/root/bin/sleep");
+    std::filesystem::create_directories(folder_ + "/image/bin");
+    std::filesystem::copy_file("/bin/busybox", folder_ + "/image/bin/busybox");
+    std::filesystem::create_symlink("busybox", folder_ + "/image/bin/sleep");
     const std::string image = folder_ + "/image.tar";
     ASSERT_TRUE(
-        base::run_command({.argv = {"tar", "-C", folder_ + "/root", "-cf", image, "."}}, 20s).ok());
+        base::run_command({.argv = {"tar", "-C", folder_ + "/image", "-cf", image, "."}}, 20s)
+            .ok());
     ASSERT_EQ(docker({"import", image, "squall-test:1"}), 0);
     ASSERT_EQ(docker({"run", "-d", "--name", "box-1", "--network=none", "--restart=always",
                       "squall-test:1", "/bin/sleep", "1000"}),

@@ -235,7 +235,7 @@ TEST_F(RedisFailover, TwoPrimariesAtTheEndAreToldLoudly) {
   start_all();
   if (IsSkipped()) return;
   auto parameters = with({{"action", "pause"}});
-  parameters["limit"] = 700'000'000;
+  parameters["limit"] = 2'000'000'000;
   const auto binding = bind_or_die("redis.failover", parameters);
   // Nobody tells the old one.
   static_cast<void>(servers_[2].pidfd().signal(SIGKILL));

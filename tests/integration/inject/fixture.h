@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -208,6 +210,22 @@ class InjectTest : public ::testing::Test {
       }
       ::usleep(1000);
     }
+  }
+  // The holder of the only lease.
+  void kill_holder() {
+    const auto active = active_leases(state_);
+    ASSERT_TRUE(active.ok());
+    ASSERT_EQ(active->size(), 1u);
+    ASSERT_TRUE(base::PidFd::open((*active)[0].holder)->signal(SIGKILL).ok());
+  }
+  void await_replay() {
+    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
+    wait_for(LeaseState::kVerified);
+  }
+  // What is mounted from here on goes with this process.
+  static void enter_own_mounts() {
+    ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
+    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
   }
   static bool stopped(const base::ProcessIdentity& identity) {
     return process_state(identity).value_or('X') == 'T';

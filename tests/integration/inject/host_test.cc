@@ -103,12 +103,6 @@ class HostFaults : public InjectTest {
     write(name, "#!/bin/sh\n" + body + "\n", 0755);
     return folder_ + "/" + name;
   }
-  void kill_holder() {
-    const auto leases = active_leases(state_);
-    ASSERT_TRUE(leases.ok());
-    ASSERT_EQ(leases->size(), 1u);
-    ::kill((*leases)[0].holder.pid, SIGKILL);
-  }
   std::string monitor_;
 };
 

@@ -128,8 +128,7 @@ TEST_F(Leases, EverySignalToTheHolderEndsIt) {
 TEST_F(Leases, AKilledHolderIsReplayedWhileTheEngineLives) {
   pause_victim();
   ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
   EXPECT_FALSE(stopped(victim_));
   wait_until([&] { return !client_->take_events().ok(); }, "the client to say so");
   EXPECT_TRUE(client_->left_behind().empty());
@@ -142,8 +141,7 @@ TEST_F(Leases, AStoppedHolderIsKilledAndReplayed) {
   arm(pause_);
   wait_for(LeaseState::kEffective);
   ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGSTOP).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
   EXPECT_FALSE(stopped(victim_));
 }
 

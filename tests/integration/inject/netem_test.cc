@@ -91,11 +91,8 @@ TEST_F(Netem, NothingIsDelayedOnceTheHolderIsDeadAndTheJournalRemovesTheQueues) 
   add_server(talk);
   const std::string before = queues();
   put_in_force(bind_or_die("network.latency", by_netem(50ms)), talk);
-  const auto active = active_leases(state_);
-  ASSERT_EQ(active->size(), 1u);
-  ASSERT_TRUE(base::PidFd::open((*active)[0].holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   EXPECT_EQ(queues(), before);
   EXPECT_LT(talk.round_trip(), 50ms);
 }

@@ -86,12 +86,9 @@ TEST_F(NetworkFaults, AKilledHolderTakesItsTableAlong) {
   start_holder();
   const auto lease = arm(bind_or_die("network.partition", {{"from", "users"}, {"to", "server"}}));
   wait_for(LeaseState::kArmed);
-  const auto leases = active_leases(state_).value();
-  ASSERT_EQ(leases.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_until([&] { return !NftTable::exists("squall_" + lease.text()).value(); }, "no table");
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
   base::UniqueFd fresh;
   EXPECT_EQ(server.connect(fresh, 5s), 0);
 }
@@ -227,10 +224,8 @@ TEST_F(CommandFault, AKilledHolderIsUndoneFromTheDurableJournal) {
   arm(bind_or_die("command", parameters({"/usr/bin/touch", folder_ + "/flag"})));
   wait_for(LeaseState::kEffective);
   EXPECT_EQ(files_with_suffix(StateDirectory{state_}.durable_leases(), ".lease").size(), 1u);
-  const auto leases = active_leases(state_).value();
-  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   EXPECT_FALSE(flag());
 }
 

@@ -90,8 +90,7 @@ class NetworkDns : public PacketSchedulerTest {
   void SetUp() override {
     PacketSchedulerTest::SetUp();
     if (IsSkipped()) return;
-    ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
-    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    enter_own_mounts();
     // The answers of programs that ask for everybody are not those of the service.
     resolver_ = folder_ + "/resolv.conf";
     std::ofstream(resolver_) << "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n";
@@ -288,9 +287,8 @@ TEST_F(NetworkDns, AKilledWorkerOrHolderLetsQuestionsPass) {
   EXPECT_EQ(code(ask(socket, "db.internal")), 0);
   arm_kind("network.dns", about("*", "servfail"));
   EXPECT_EQ(code(ask(socket, "db.internal")), 2);
-  ASSERT_TRUE(base::PidFd::open(active_leases(state_)->at(0).holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   EXPECT_EQ(code(ask(socket, "db.internal")), 0);
   EXPECT_TRUE(worker_.ended());
 }

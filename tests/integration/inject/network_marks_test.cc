@@ -193,9 +193,7 @@ TEST_F(SocketMarks, NothingIsLeftWhenTheHolderIsKilled) {
   arm(bind_marked("network.partition", pair()));
   const auto programs = programs_of(wait_for(LeaseState::kArmed));
   expect_cut();
-  const auto leases = active_leases(state_).value();
-  ASSERT_EQ(leases.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_for(LeaseState::kVerified);
   EXPECT_FALSE(PairMarker::any_left(programs).value());
   wait_for_both("caller");

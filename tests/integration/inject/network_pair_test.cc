@@ -332,9 +332,7 @@ TEST_F(NetworkPairs, ResetMayRefuseNewConnectionsMeanwhile) {
   EXPECT_EQ(read_error(live.get()), ECONNRESET);
   base::UniqueFd fresh;
   EXPECT_EQ(server.connect(fresh, 5s), ECONNREFUSED);
-  const auto leases = active_leases(state_).value();
-  ASSERT_EQ(leases.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_until([&] { return !NftTable::exists("squall_" + lease.text()).value(); }, "no table");
   EXPECT_NE(wait_for(LeaseState::kVerified).text.find("no table"), std::string::npos);
   EXPECT_EQ(server.connect(fresh, 5s), 0);

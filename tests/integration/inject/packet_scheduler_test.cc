@@ -201,12 +201,10 @@ TEST_F(PacketSchedulerTest, AKilledHolderTakesTableAndWorkerAlong) {
   const Talk talk;
   add_server(talk);
   const auto lease = arm_latency(latency(30s));
-  const auto leases = active_leases(state_).value();
-  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_until([&] { return worker_.ended(); }, "the worker's end");
   wait_until([&] { return !NftTable::exists("squall_" + lease.text()).value(); }, "no table");
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
   talk.round_trip();
 }
 

@@ -102,9 +102,7 @@ TEST_F(RepeatedKills, AKilledHolderStillBringsBackWhatItsIntervalsKilled) {
   start_holder();
   arm(bind_or_die("process.kill", parameters));
   wait_until([&] { return find_victims().empty(); }, "both to be killed");
-  const auto leases = active_leases(state_).value();
-  ASSERT_EQ(leases.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_for(LeaseState::kVerified);
   EXPECT_EQ(find_victims().size(), 2u);
 }
@@ -183,9 +181,7 @@ TEST_F(RepeatedKills, AKilledHolderEndsTheCrashLoopAndStartsTheMember) {
   wait_for(LeaseState::kEffective);
   start_victim();  // one more incarnation
   wait_for_notice();
-  const auto leases = active_leases(state_).value();
-  ASSERT_EQ(leases.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(leases[0].holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_for(LeaseState::kVerified);
   EXPECT_EQ(find_victims().size(), 1u);
 }

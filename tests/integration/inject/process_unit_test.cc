@@ -14,8 +14,7 @@ class UnitStop : public InjectTest {
     InjectTest::SetUp();
     if (IsSkipped()) return;
     if (::access("/usr/bin/systemctl", X_OK) != 0) GTEST_SKIP() << "no systemctl to stand in for";
-    ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
-    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    enter_own_mounts();
     const auto stands = test::stand_in_for_systemd(folder_);
     ASSERT_TRUE(stands.ok()) << stands.error().to_string();
     ASSERT_TRUE(test::write_fake_unit("demo.service").ok());
@@ -74,9 +73,8 @@ TEST_F(UnitStop, AKilledHoldersUnitIsStartedFromTheDurableJournal) {
   put_in_force();
   const auto journals = files_with_suffix(StateDirectory{state_}.durable_leases(), ".lease");
   EXPECT_EQ(journals.size(), 1u);
-  ASSERT_TRUE(base::PidFd::open(active_leases(state_)->at(0).holder)->signal(SIGKILL).ok());
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  kill_holder();
+  await_replay();
   EXPECT_TRUE(is("active"));
 }
 

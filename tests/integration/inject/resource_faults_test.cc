@@ -23,11 +23,6 @@ class ResourceFaults : public InjectTest {
     const auto active = active_leases(state_);
     return active.ok() && !active->empty() ? (*active)[0].holder : base::ProcessIdentity{};
   }
-  void kill_holder() {
-    ASSERT_TRUE(base::PidFd::open(holder())->signal(SIGKILL).ok());
-    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-    wait_for(LeaseState::kVerified);
-  }
   // Arms, and says what proved the effect.
   LeaseEvent put_in_force(const model::FaultBinding& binding) {
     lease_ = arm(binding);
@@ -59,9 +54,7 @@ class DiskFill : public ResourceFaults {
   void SetUp() override {
     ResourceFaults::SetUp();
     if (IsSkipped()) return;
-    // What is mounted here goes with this process.
-    ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
-    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    enter_own_mounts();
     disk_ = folder_ + "/disk";
     std::filesystem::create_directory(disk_);
   }
@@ -131,6 +124,7 @@ TEST_F(DiskFill, AKilledHolderGivesTheSpaceBack) {
   put_in_force(bind_or_die("resource.disk_fill", leave(disk_, "0")));
   EXPECT_EQ(write_bytes(65536), ENOSPC);
   kill_holder();
+  await_replay();
   EXPECT_EQ(space().f_bfree, before.f_bfree);
 }
 
@@ -289,6 +283,7 @@ TEST_F(Descriptors, AKilledHolderIsUndoneFromItsJournal) {
   for (const auto& entry : tree_of(*read_process_table(), victim))
     EXPECT_EQ(limit_of(entry.identity.pid).rlim_cur, 20u);
   kill_holder();
+  await_replay();
   for (const auto& entry : tree_of(*read_process_table(), victim))
     EXPECT_EQ(limit_of(entry.identity.pid).rlim_cur, before.rlim_cur);
 }
@@ -378,6 +373,7 @@ TEST_F(Port, AKilledHolderGivesItBack) {
   put_in_force(bind_or_die("resource.port", parameters(port)));
   EXPECT_EQ(stand(port, SOCK_STREAM), EADDRINUSE);
   kill_holder();
+  await_replay();
   EXPECT_EQ(stand(port, SOCK_STREAM), 0);
 }
 

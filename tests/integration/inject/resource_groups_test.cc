@@ -74,13 +74,6 @@ class ResourceGroups : public InjectTest {
     EXPECT_TRUE(client_->revert(lease_, "asked").ok());
     return wait_for(LeaseState::kVerified);
   }
-  void kill_holder() {
-    const auto active = active_leases(state_);
-    ASSERT_EQ(active->size(), 1u);
-    ASSERT_TRUE(base::PidFd::open((*active)[0].holder)->signal(SIGKILL).ok());
-    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-    wait_for(LeaseState::kVerified);
-  }
   void expect_rehearsal(const model::FaultBinding& binding) {
     const auto rehearsed = client_->rehearse(binding);
     ASSERT_TRUE(rehearsed.ok()) << rehearsed.error().to_string();
@@ -129,6 +122,7 @@ TEST_F(ResourceGroups, AKilledHoldersQuotaIsUndoneFromItsJournal) {
   put_in_force(bind_or_die("resource.cpu_quota", parameters("processors", 0.2)));
   EXPECT_NE(value(file), before);
   kill_holder();
+  await_replay();
   EXPECT_EQ(value(file), before);
 }
 
@@ -382,6 +376,7 @@ TEST_F(ResourceConnections, AKilledHolderFreesEveryPlace) {
   const auto client = connect_to(redis.port());
   EXPECT_NE(ask(client, "INFO clients\r\n").find("connected_clients:501"), std::string::npos);
   kill_holder();
+  await_replay();
   EXPECT_TRUE(test::eventually([&] {
     return ask(client, "INFO clients\r\n").find("connected_clients:1\r") != std::string::npos;
   }));

@@ -31,13 +31,6 @@ class WorkerFault : public InjectTest {
     EXPECT_TRUE(client_->revert(lease_, "asked").ok());
     return wait_for(LeaseState::kVerified);
   }
-  void kill_holder() {
-    const auto active = active_leases(state_);
-    ASSERT_EQ(active->size(), 1u);
-    ASSERT_TRUE(base::PidFd::open((*active)[0].holder)->signal(SIGKILL).ok());
-    EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-    wait_for(LeaseState::kVerified);
-  }
   void kill_worker() {
     ASSERT_TRUE(worker_.signal(SIGKILL).ok());
     EXPECT_FALSE(wait_for_notice().text.empty());
@@ -150,6 +143,7 @@ TEST_F(MemoryFill, AKilledHolderFreesIt) {
   const std::uint64_t before = used();
   put_in_force(bind_or_die("resource.memory_fill", in_group(64 * kMiB)));
   kill_holder();
+  await_replay();
   EXPECT_TRUE(worker_.ended());
   wait_until([&] { return used() < before + 2 * kMiB; }, "the group's memory to be free");
 }
@@ -204,9 +198,7 @@ class InodeFill : public WorkerFault {
   void SetUp() override {
     WorkerFault::SetUp();
     if (IsSkipped()) return;
-    // What is mounted here goes with this process.
-    ASSERT_EQ(::unshare(CLONE_NEWNS), 0);
-    ASSERT_EQ(::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+    enter_own_mounts();
     disk_ = folder_ + "/disk";
     std::filesystem::create_directory(disk_);
   }
@@ -272,6 +264,7 @@ TEST_F(InodeFill, AKilledHolderGivesThemBackAndOthersFilesStay) {
   put_in_force(bind_or_die("resource.inodes", leave("3")));
   EXPECT_EQ(make_files(20), 3);
   kill_holder();
+  await_replay();
   wait_until([&] { return free_inodes() == before - 3; }, "the inodes to be free");
   EXPECT_TRUE(std::filesystem::exists(disk_ + "/file2"));
   EXPECT_EQ(make_files(20, "more"), 20);
@@ -362,6 +355,7 @@ TEST_F(IoSaturation, AKilledHolderLeavesTheDiskAlone) {
   if (!on_a_disk()) GTEST_SKIP() << "the folder for temporary files lies on no disk";
   put_in_force(bind_or_die("resource.io_saturation", busy(folder_, "write")));
   kill_holder();
+  await_replay();
   EXPECT_TRUE(worker_.ended());
 }
 

@@ -140,11 +140,9 @@ TEST_F(SyscallFaultTest, AKilledHolderLetsTheTargetGo) {
   arm_effective(bind_or_die(
       "syscall.fault",
       call_parameters({{"calls", {"pwrite64"}}, {"delay", 5'000'000'000}, {"share", 0.05}})));
-  const auto leases = active_leases(state_).value();
-  ASSERT_TRUE(base::PidFd::open(leases.at(0).holder)->signal(SIGKILL).ok());
+  kill_holder();
   wait_until([&] { return status_field(caller.pid, "TracerPid") == 0; }, "it to be let go");
-  EXPECT_EQ(wait_for(LeaseState::kReverting).cause, "holder gone");
-  wait_for(LeaseState::kVerified);
+  await_replay();
   wait_for_turns(50);
   expect_nothing_wrong();
 }

@@ -37,7 +37,7 @@ void load_modules() {
 }
 
 void mount_disk() {
-  for (int tries = 0; ::mount("/dev/vda", "/root", "ext4", MS_NOATIME, "") != 0; ++tries) {
+  for (int tries = 0; ::mount("/dev/vda", "/disk", "ext4", MS_NOATIME, "") != 0; ++tries) {
     if (tries == 200) give_up("mount /dev/vda");
     ::usleep(50'000);
   }
@@ -45,10 +45,10 @@ void mount_disk() {
 
 // At the first boot only: after a power cut the disk has it, and what was made of it since.
 void put_payload_on_disk() {
-  const char* mark = "/root/.payload-is-here";
+  const char* mark = "/disk/.payload-is-here";
   if (::access(mark, F_OK) == 0) return;
   std::error_code error;
-  fs::copy("/payload", "/root",
+  fs::copy("/payload", "/disk",
            fs::copy_options::recursive | fs::copy_options::copy_symlinks |
                fs::copy_options::skip_existing,
            error);
@@ -67,8 +67,8 @@ int main() {
   std::error_code error;
   fs::remove_all("/payload", error);
   fs::remove_all("/modules", error);
-  if (::mount("/dev", "/root/dev", nullptr, MS_MOVE, nullptr) != 0) give_up("move /dev");
-  if (::chdir("/root") != 0 || ::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 ||
+  if (::mount("/dev", "/disk/dev", nullptr, MS_MOVE, nullptr) != 0) give_up("move /dev");
+  if (::chdir("/disk") != 0 || ::mount(".", "/", nullptr, MS_MOVE, nullptr) != 0 ||
       ::chroot(".") != 0 || ::chdir("/") != 0)
     give_up("switch to the disk");
   ::execl("/sbin/init", "/sbin/init", nullptr);

@@ -389,9 +389,7 @@ std::optional<std::string> cannot_be_preloaded(const std::string& program) {
 void describe_clock(const model::FaultSpecification& fault, const std::string& what,
                     model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   planned.changes = {
       {.change =
            fmt::format("{} is RESTARTED: ended by SIGTERM (SIGKILL after {}) and started "

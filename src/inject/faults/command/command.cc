@@ -258,11 +258,7 @@ base::Status check_programs(const Json& details) {
 
 base::Result<model::FaultBinding> bind_command(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kJournaled;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kJournaled);
   const Json details = {{"argv", parameters.texts("argv")},
                         {"revert_argv", parameters.texts("revert_argv")},
                         {"proof_argv", parameters.has("proof_argv") ? parameters.texts("proof_argv")

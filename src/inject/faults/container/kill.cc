@@ -71,9 +71,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
 void describe_kind(const model::SystemMap&, const model::FaultSpecification& fault,
                    model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   const Restore restore = restore_from(parameters.text("restore")).value_or(Restore::kStart);
   std::string revert = "the engine starts it again, unless it came back by itself";
   if (restore == Restore::kAwait) revert = "whoever supervises it replaces it; that is awaited";

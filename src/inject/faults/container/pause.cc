@@ -333,9 +333,7 @@ class ContainerPause final : public Fault {
 void describe_pause(const model::SystemMap&, const model::FaultSpecification& fault,
                     model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   planned.changes = {
       {.change = fmt::format("the container engine pauses the container of {}", planned.target),
        .revert = "the engine resumes it, or its cgroup is thawed directly",

@@ -53,9 +53,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
 void describe_kind(const model::SystemMap&, const model::FaultSpecification& fault,
                    model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   planned.changes = {
       {.change = fmt::format("the container engine restarts the container of {}", planned.target),
        .revert = "the engine starts it, should it not run again",

@@ -180,15 +180,15 @@ base::Result<model::FaultBinding> bind_disk(const BindRequest& request,
   for (const host::Member& member : members.chosen) processes.push_back(member.process.identity);
   InterceptionWorkers workers;
   if (!accesses_text(parameters, false).empty()) {
-    workers.gate = FileGateConfiguration{.interception = interception,
-                                         .seed = seed_of(request),
-                                         .lifetime = {},
-                                         .processes = processes,
-                                         .path = path,
-                                         .tree = parameters.boolean("tree"),
-                                         .opens = parameters.boolean("opens"),
-                                         .reads = parameters.boolean("reads"),
-                                         .writes = parameters.boolean("writes")};
+    FileGateConfiguration& gate = workers.gate.emplace();
+    gate.interception = interception;
+    gate.seed = seed_of(request);
+    gate.processes = processes;
+    gate.path = path;
+    gate.tree = parameters.boolean("tree");
+    gate.opens = parameters.boolean("opens");
+    gate.reads = parameters.boolean("reads");
+    gate.writes = parameters.boolean("writes");
     SQUALL_TRY(check_gate(*workers.gate));
     SQUALL_TRY(marked_paths(path, workers.gate->tree));
   }

@@ -93,10 +93,13 @@ class Failover final : public Fault {
       if (step.state != Step::State::kDone) return step;
       restored_ = step.text.empty() ? "nothing to restore" : step.text;
     }
+    const base::Instant now = base::BootClock::now();
+    if (!verifying_since_) {
+      roles_->forget();
+      verifying_since_ = now;
+    }
     auto found = roles_->look();
     if (!found) return roles_->waiting();
-    const base::Instant now = base::BootClock::now();
-    if (!verifying_since_) verifying_since_ = now;
     const bool over = now - *verifying_since_ > plan_.limit;
     if (!found->ok()) {
       if (!over) return Step::wait(kLook);
@@ -105,7 +108,10 @@ class Failover final : public Fault {
       return Step::failed(found->error());
     }
     const std::vector<std::string> primaries = primaries_of(**found);
-    if (primaries.size() == 1) {
+    const bool all_said =
+        std::none_of(found->value().begin(), found->value().end(),
+                     [](const MemberRole& role) { return role.role == Role::kUnknown; });
+    if (primaries.size() == 1 && all_said) {
       const std::string end =
           primaries.front() == plan_.primary
               ? fmt::format("{} is the primary again", plan_.primary)
@@ -120,6 +126,14 @@ class Failover final : public Fault {
     if (!over) return Step::wait(kLook);
     restored_.clear();
     verifying_since_.reset();
+    if (primaries.size() == 1) {
+      return Step::failed(base::Error{
+          .code = base::ErrorCode::kRevertNotVerified,
+          .message =
+              fmt::format("not every member of {} says what it is {} after the revert: {}",
+                          plan_.service, base::humanize(plan_.limit), describe_roles(**found)),
+          .hint = "find out whether the one that does not answer takes writes"});
+    }
     return Step::failed(base::Error{
         .code = base::ErrorCode::kRevertNotVerified,
         .message = primaries.empty()
@@ -190,6 +204,8 @@ std::string_view to_string(Role role) {
       return "primary";
     case Role::kReplica:
       return "replica";
+    case Role::kUnknown:
+      return "unknown";
     case Role::kDown:
       break;
   }
@@ -213,7 +229,8 @@ std::string describe_roles(const std::vector<MemberRole>& roles) {
     else if (role.role == Role::kReplica)
       part += "a replica";
     else
-      part += role.text.empty() ? "down" : fmt::format("down ({})", role.text);
+      part += role.text.empty() ? std::string(to_string(role.role))
+                                : fmt::format("{} ({})", to_string(role.role), role.text);
     parts.push_back(std::move(part));
   }
   return base::enumerate(parts);

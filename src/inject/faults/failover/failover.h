@@ -13,13 +13,14 @@
 
 namespace squall::inject {
 
-enum class Role { kPrimary, kReplica, kDown };
+// Unknown: it runs and does not say, as one that is just starting. It may turn out to be a primary.
+enum class Role { kPrimary, kReplica, kDown, kUnknown };
 std::string_view to_string(Role role);
 
 struct MemberRole {
   std::string member;
   Role role = Role::kDown;
-  std::string text;  // why it counts as down
+  std::string text;  // why it counts as down or unknown
 };
 std::vector<std::string> primaries_of(const std::vector<MemberRole>& roles);
 // "primary is a replica, standby is the primary"
@@ -32,6 +33,8 @@ class Roles {
   virtual ~Roles() = default;
   // Absent while an answer is missing; then waiting() says what for. Asks anew after that.
   virtual Found look() = 0;
+  // Drops questions that are still open: their answers are of before this moment.
+  virtual void forget() {}
   virtual Step waiting() const = 0;
 };
 

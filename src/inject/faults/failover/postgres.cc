@@ -109,7 +109,12 @@ bool stands_still(const host::Process& process) {
 
 MemberRole role_of(const host::Member& member) {
   MemberRole role{.member = member.name, .role = Role::kDown, .text = {}};
-  if (member.process.state == 'Z' || stands_still(member.process)) {
+  if (member.process.state == 'Z') {
+    role.text = "its process has ended";
+    return role;
+  }
+  role.role = Role::kUnknown;
+  if (stands_still(member.process)) {
     role.text = "its process stands still";
     return role;
   }

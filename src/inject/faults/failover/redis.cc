@@ -117,6 +117,8 @@ class RedisRoles final : public Roles {
     return base::Result<std::vector<MemberRole>>{std::move(roles)};
   }
 
+  void forget() override { asks_.clear(); }
+
   Step waiting() const override {
     std::vector<int> descriptors;
     base::Duration again = kAskLimit;
@@ -137,6 +139,10 @@ class RedisRoles final : public Roles {
   static MemberRole role_of(const std::string& member, const RedisExchange::Outcome& outcome) {
     MemberRole role{.member = member, .role = Role::kDown, .text = {}};
     if (!outcome.ok()) {
+      // A server that is silent, or that is busy loading, runs all the same.
+      const base::ErrorCode code = outcome.error().code;
+      if (code == base::ErrorCode::kTimeout || code == base::ErrorCode::kConflict)
+        role.role = Role::kUnknown;
       role.text = outcome.error().message;
       return role;
     }
@@ -145,8 +151,10 @@ class RedisRoles final : public Roles {
       role.role = Role::kPrimary;
     else if (word == "slave")
       role.role = Role::kReplica;
-    else
+    else {
+      role.role = Role::kUnknown;
       role.text = "it answers ROLE with something else";
+    }
     return role;
   }
 
@@ -291,11 +299,7 @@ base::Result<model::FaultBinding> bind_sentinel(const BindRequest& request,
   details["service"] = {{"name", service}};
   details["resources"] =
       Json::array({fmt::format("service/{}/{}", request.map.directory, service)});
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kSentinel;
-  binding.lifetime = LifetimeClass::kOneWay;
+  model::FaultBinding binding = new_binding(request, kSentinel, LifetimeClass::kOneWay);
   binding.targets = {{.service = service,
                       .member = primary,
                       .process = {},

@@ -508,11 +508,8 @@ base::Status check_not_this_machine(const InstancePlan& plan) {
 
 model::FaultBinding instance_binding(const BindRequest& request, const InstancePlan& plan,
                                      model::LifetimeClass lifetime) {
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = plan.monitor.empty() ? kByCommand : kByMonitor;
-  binding.lifetime = lifetime;
+  model::FaultBinding binding =
+      new_binding(request, plan.monitor.empty() ? kByCommand : kByMonitor, lifetime);
   const std::string by = plan.monitor.empty() ? fmt::format("`{}`", base::join(plan.down, " "))
                                               : "the monitor " + plan.monitor;
   binding.targets = {{.service = plan.service,

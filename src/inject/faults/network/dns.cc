@@ -247,11 +247,7 @@ base::Result<model::FaultBinding> bind_dns(const BindRequest& request) {
   rule.protocol = PacketRule::Protocol::kUdp;
   if (telling.way == Telling::Way::kUser) rule.user = telling.user;
   if (telling.way == Telling::Way::kGroup) rule.group = telling.group;
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   binding.targets.push_back({.service = name,
                              .member = {},
                              .process = {},

@@ -210,11 +210,7 @@ base::Result<model::FaultBinding> bind_netem(const BindRequest& request, const N
   SQUALL_ASSIGN(const PacketPair pair, find_pair(request));
   SQUALL_ASSIGN(const TrafficControl control, TrafficControl::open());
   NetemPlan plan{pair, direction_of(parameters)};
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = kNetem;
-  binding.lifetime = model::LifetimeClass::kJournaled;
+  model::FaultBinding binding = new_binding(request, kNetem, model::LifetimeClass::kJournaled);
   Json resources = Json::array();
   std::vector<std::string> places;
   for (const PacketEndpoint& endpoint : pair.endpoints) {

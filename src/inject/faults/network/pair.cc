@@ -193,11 +193,7 @@ base::Result<std::vector<PacketRule>> drop_rules(const PacketPair& pair, const C
 
 model::FaultBinding pair_binding(const BindRequest& request, const PacketPair& pair,
                                  Direction direction, const std::vector<PacketRule>& rules) {
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = kOwnerTable;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kOwnerTable, LifetimeClass::kKernelHeld);
   for (const PacketEndpoint& endpoint : pair.endpoints) {
     binding.targets.push_back({.service = pair.to.service,
                                .member = {},

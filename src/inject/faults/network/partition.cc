@@ -293,11 +293,7 @@ base::Result<model::FaultBinding> bind_members(const BindRequest& request) {
   for (const Node& node : nodes) names.push_back(node.name);
   SQUALL_ASSIGN(const auto pairs, cut_pairs(names, named_side(*service, parameters, *shape), *shape,
                                             seed_of(request)));
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kOwnerTable;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kOwnerTable, LifetimeClass::kKernelHeld);
   std::vector<PacketRule> rules;
   std::vector<PacketEndpoint> endpoints;
   Marking marking;

@@ -83,11 +83,7 @@ base::Result<model::FaultBinding> bind_refuse(const BindRequest& request) {
                                base::enumerate(probes)),
         .hint = "if the probe stands for a caller, say so: `from: SERVICE`; else give `port:`"};
   }
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kOwnerTable;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kOwnerTable, LifetimeClass::kKernelHeld);
   std::vector<PacketRule> rules;
   for (const PacketEndpoint& endpoint : endpoints) {
     if (!is_local(endpoint)) {

@@ -257,11 +257,8 @@ base::Result<model::FaultBinding> bind_scheduled(const BindRequest& request,
   const std::string to_name = parameters.text("to");
   const std::string direction = parameters.text("direction");
   SQUALL_ASSIGN(const PacketPair pair, find_pair(request));
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = kPacketScheduling;
-  binding.lifetime = model::LifetimeClass::kKernelHeld;
+  model::FaultBinding binding =
+      new_binding(request, kPacketScheduling, model::LifetimeClass::kKernelHeld);
   RuleMaker maker{profile, direction, pair.telling};
   Json resources = Json::array();
   std::vector<std::string> places;

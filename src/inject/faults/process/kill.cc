@@ -285,9 +285,7 @@ class KillFault final : public Fault {
 void describe_kill(const model::SystemMap&, const model::FaultSpecification& fault,
                    model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   const Restore restore = restore_from(parameters.text("restore")).value_or(Restore::kStart);
   std::string revert =
       "the member is started again with the map's `start`, unless it came back by "

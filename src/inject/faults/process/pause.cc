@@ -393,9 +393,7 @@ class FreezerPause final : public Fault {
 void describe_pause(const model::SystemMap&, const model::FaultSpecification& fault,
                     model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   planned.changes = {
       {.change = fmt::format("{} stands still with all its child processes (frozen or SIGSTOP)",
                              planned.target),

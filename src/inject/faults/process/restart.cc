@@ -189,9 +189,7 @@ class RestartFault final : public Fault {
 void describe_restart(const model::SystemMap&, const model::FaultSpecification& fault,
                       model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   planned.changes = {
       {.change = fmt::format("{} is sent to {}, SIGKILL after {}", parameters.text("signal"),
                              planned.target, base::format_duration(parameters.duration("grace"))),

@@ -151,11 +151,7 @@ std::string describe_member(const host::Member& member) {
 model::FaultBinding process_binding(const BindRequest& request, const ChosenMembers& members,
                                     std::string mechanism, model::LifetimeClass lifetime,
                                     const Json& extra) {
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = request.fault.kind->name;
-  binding.mechanism = std::move(mechanism);
-  binding.lifetime = lifetime;
+  model::FaultBinding binding = new_binding(request, std::move(mechanism), lifetime);
   for (const host::Member& member : members.chosen) {
     binding.targets.push_back({.service = member.service,
                                .member = member.name,
@@ -179,6 +175,12 @@ model::FaultBinding process_binding(const BindRequest& request, const ChosenMemb
 int planned_count(const model::Parameters& parameters) {
   const auto member = parameters.optional_text("member");
   return member && !member->empty() ? 1 : static_cast<int>(parameters.integer("count"));
+}
+
+void describe_members(const model::Parameters& parameters, model::PlannedFault& planned) {
+  planned.target = describe_selection(parameters);
+  planned.services = {parameters.text("service")};
+  planned.processes_max = planned_count(parameters);
 }
 
 std::string describe_selection(const model::Parameters& parameters) {

@@ -77,6 +77,8 @@ model::FaultBinding process_binding(const BindRequest& request, const ChosenMemb
 // Selector in words for the plan: "one member of worker, chosen by seed", "member primary of db".
 std::string describe_selection(const model::Parameters& parameters);
 int planned_count(const model::Parameters& parameters);
+// Fills in target, services and processes_max from the parameters that choose members.
+void describe_members(const model::Parameters& parameters, model::PlannedFault& planned);
 
 // A process that a fault was bound to.
 struct Target {

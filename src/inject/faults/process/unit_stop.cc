@@ -378,11 +378,7 @@ base::Result<model::FaultBinding> bind_unit_stop(const BindRequest& request) {
   SQUALL_TRY(check_not_ours(unit, properties));
   SQUALL_TRY(check_dependents(unit, properties));
   const std::string& triggers = properties["TriggeredBy"];
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kJournaled;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kJournaled);
   binding.targets = {
       {.service = {},
        .member = {},

@@ -449,11 +449,7 @@ base::Result<model::FaultBinding> bind_connections(const BindRequest& request) {
   }
   Json places = Json::array();
   Json resources = Json::array();
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   for (const PacketEndpoint& endpoint : endpoints) {
     const std::string text = endpoint.text();
     places.push_back({{"address", endpoint.address}, {"port", endpoint.port}});

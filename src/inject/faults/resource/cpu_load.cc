@@ -4,14 +4,14 @@
 #include <sched.h>
 
 #include <array>
-#include <csignal>
+#include <optional>
 
 #include "base/files.h"
 #include "base/text.h"
 #include "base/units.h"
 #include "inject/fault.h"
 #include "inject/json_fields.h"
-#include "inject/workers/worker_watch.h"
+#include "inject/workers/held_workers.h"
 
 namespace squall::inject {
 
@@ -23,8 +23,6 @@ using model::LifetimeClass;
 using model::ParameterDescriptor;
 using model::ValueType;
 
-constexpr std::string_view kWorkersOfOurs = "worker processes";
-constexpr std::array<std::string_view, 1> kMechanisms{kWorkersOfOurs};
 constexpr std::array<ParameterDescriptor, 2> kParameters{{
     {.name = "processors",
      .type = ValueType::kInteger,
@@ -50,7 +48,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
     .revert = "The workers are ended. They die with the holder.",
     .proof = "Effect: the processor time that the kernel gave the workers. Revert: they are gone.",
     .weakest = LifetimeClass::kKernelHeld,
-    .mechanisms = kMechanisms,
+    .mechanisms = kWorkerMechanisms,
     .capabilities = {},
     .parameters = kParameters,
     .can_be_effective = true,
@@ -65,10 +63,8 @@ constexpr Duration kMeasured = std::chrono::milliseconds(300);  // at least, bef
 // Generous: this fault itself makes everybody wait for a processor, and a silent worker does no
 // harm.
 constexpr Duration kSilenceLimit = std::chrono::seconds(30);
-constexpr Duration kStarting = std::chrono::milliseconds(500);
 // Not at each report: there may be hundreds of workers.
 constexpr Duration kLook = std::chrono::milliseconds(250);
-constexpr Duration kShortLook = std::chrono::milliseconds(5);
 constexpr Duration kGoneLimit = std::chrono::seconds(2);
 
 // Nanoseconds that the kernel let the process run.
@@ -80,105 +76,59 @@ Duration run_time(const base::ProcessIdentity& process) {
 class CpuLoad final : public Fault {
  public:
   CpuLoad(std::size_t processors, double load, FaultContext& context)
-      : processors_(processors), load_(load), context_(context) {}
+      : processors_(processors),
+        load_(load),
+        context_(context),
+        workers_(context, "a worker that uses up a processor", kSilenceLimit, kGoneLimit) {}
 
   Step arm() override {
     if (workers_.empty()) {
       if (auto noted = context_.note({{"processors", processors_}}); !noted.ok())
         return Step::failed(std::move(noted).error());
-      for (std::size_t i = 0; i < processors_; ++i) {
-        workers_.emplace_back(context_.programs(), "a worker that uses up a processor",
-                              kSilenceLimit);
-        workers_.back().start("cpu_load", Json{{"share", load_}});
-      }
+      for (std::size_t i = 0; i < processors_; ++i)
+        workers_.start("cpu_load", Json{{"share", load_}});
     }
+    if (Step ready = workers_.await_ready(); ready.state != Step::State::kDone) return ready;
     Json pids = Json::array();
-    std::vector<base::ProcessIdentity> processes;
-    for (WorkerWatch& worker : workers_) {
-      const WorkerReport report = worker.look();
-      if (report.trouble) return Step::failed(*report.trouble);
-      if (report.state.empty() || !report.process)
-        return Step::wait_for({context_.programs().fd()}, kStarting);
-      processes.push_back(*report.process);
-      pids.push_back(report.process->pid);
-    }
-    processes_ = processes;
-    Json identities = Json::array();
-    for (const auto& process : processes_) identities.push_back(to_json(process));
-    if (auto noted = context_.note({{"workers", identities}}); !noted.ok())
-      return Step::failed(std::move(noted).error());
+    for (const auto& process : workers_.processes()) pids.push_back(process.pid);
     armed_at_ = base::BootClock::now();
     time_at_arming_ = total_time();
-    return Step::done(
-        fmt::format("{} ask for {} of a processor each", count_text(), base::format_share(load_)),
-        Json{{"workers", pids}}.dump());
+    return Step::done(fmt::format("{} ask for {} of a processor each",
+                                  base::counted(processors_, "worker"), base::format_share(load_)),
+                      Json{{"workers", pids}}.dump());
   }
 
   Step effective() override {
-    if (auto error = trouble()) return Step::broken(std::move(*error));
+    if (auto error = workers_.trouble()) return Step::broken(std::move(*error));
     if (base::BootClock::now() - armed_at_ < kMeasured || measured() <= 0)
       return Step::wait(kMeasured / 10);
     return proof("the kernel gave them");
   }
 
   Step hold() override {
-    if (auto error = trouble()) return Step::broken(std::move(*error));
+    if (auto error = workers_.trouble()) return Step::broken(std::move(*error));
     return Step::wait(kLook);
   }
 
   Step revert() override {
-    if (workers_.empty() && processes_.empty()) return Step::done("there was no worker of ours");
-    if (ended_) return Step::done(reverted_text_);
-    ended_ = true;
-    Step step = proof("the workers are ended; the kernel had given them");
-    if (workers_.empty()) {  // a replay: they died with their starter, or do so now
-      for (const base::ProcessIdentity& process : processes_) {
-        const auto pidfd = base::PidFd::open(process);
-        if (pidfd.ok() && !pidfd->signal(SIGKILL).ok()) continue;
-      }
-      step = Step::done("the workers of the dead holder are ended");
+    if (workers_.empty() && !workers_.recalled()) return Step::done("there was no worker of ours");
+    if (!reverted_) {
+      // The kernel forgets their time with them.
+      reverted_ = workers_.empty() ? Step::done("the workers of the dead holder are ended")
+                                   : proof("the workers are ended; the kernel had given them");
     }
-    for (WorkerWatch& worker : workers_) worker.end();
-    reverted_text_ = step.text;
-    return step;
+    workers_.end();
+    return *reverted_;
   }
 
-  Step verify() override {
-    const base::Instant now = base::BootClock::now();
-    if (!gone_wait_since_) gone_wait_since_ = now;
-    std::vector<std::string> left;
-    for (const base::ProcessIdentity& process : processes_) {
-      const auto pidfd = base::PidFd::open(process);
-      if (pidfd.ok() && !pidfd->ended()) left.push_back(std::to_string(process.pid));
-    }
-    for (WorkerWatch& worker : workers_) {
-      if (processes_.empty() && !worker.look().ended) left.push_back("one that is starting");
-    }
-    if (left.empty()) return Step::done("no worker is left");
-    if (now - *gone_wait_since_ < kGoneLimit) return Step::wait(kShortLook);
-    return Step::failed(
-        base::Error{.code = base::ErrorCode::kRevertNotVerified,
-                    .message = fmt::format("workers do not end: process {}", base::enumerate(left)),
-                    .hint = "kill them; they hold nothing"});
-  }
+  Step verify() override { return workers_.await_gone(); }
 
-  void recall(const Json& found) override {
-    for (const Json& item : field(found, "workers")) processes_.push_back(identity_of(item));
-  }
+  void recall(const Json& found) override { workers_.recall(found); }
 
  private:
-  std::string count_text() const {
-    return processors_ == 1 ? "1 worker" : fmt::format("{} workers", processors_);
-  }
-  std::optional<base::Error> trouble() {
-    for (WorkerWatch& worker : workers_) {
-      if (auto report = worker.look(); report.trouble) return report.trouble;
-    }
-    return std::nullopt;
-  }
   Duration total_time() const {
     Duration total{};
-    for (const auto& process : processes_) total += run_time(process);
+    for (const auto& process : workers_.processes()) total += run_time(process);
     return total;
   }
   // Processors that they used since arming, on average.
@@ -187,7 +137,7 @@ class CpuLoad final : public Fault {
     return base::to_seconds(total_time() - time_at_arming_) / base::to_seconds(elapsed);
   }
   Step proof(std::string_view text) const {
-    if (processes_.empty()) return Step::done("the workers are ended");
+    if (workers_.processes().empty()) return Step::done("the workers are ended");
     const double share = measured();
     return Step::done(fmt::format("{} {:.2f} processors of the {:.2f} asked for, over {}", text,
                                   share, load_ * static_cast<double>(processors_),
@@ -200,13 +150,10 @@ class CpuLoad final : public Fault {
   std::size_t processors_;
   double load_;
   FaultContext& context_;
-  std::vector<WorkerWatch> workers_;
-  std::vector<base::ProcessIdentity> processes_;
+  HeldWorkers workers_;
   base::Instant armed_at_;
   Duration time_at_arming_{};
-  bool ended_ = false;
-  std::string reverted_text_;
-  std::optional<base::Instant> gone_wait_since_;
+  std::optional<Step> reverted_;
 };
 
 void describe_cpu_load(const model::SystemMap&, const model::FaultSpecification& fault,
@@ -234,11 +181,7 @@ base::Result<model::FaultBinding> bind_cpu_load(const BindRequest& request) {
                                               processors, here),
                        .hint = fmt::format("let `processors` be at most {}", here)};
   }
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kWorkersOfOurs;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kWorkerProcesses, LifetimeClass::kKernelHeld);
   binding.targets.push_back(
       {.service = {},
        .member = {},

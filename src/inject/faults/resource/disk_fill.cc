@@ -380,11 +380,7 @@ base::Result<model::FaultBinding> bind_disk_fill(const BindRequest& request) {
     details["leave"] = leave;
   }
   SQUALL_TRY(check_amount(path, space, free, wanted, reserve));
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   binding.targets = {
       {.service = {}, .member = {}, .process = {}, .description = "the filesystem of " + path}};
   binding.details = model::Parameters{details};

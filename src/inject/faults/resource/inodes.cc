@@ -335,11 +335,7 @@ base::Result<model::FaultBinding> bind_inodes(const BindRequest& request) {
     details["leave"] = leave;
   }
   SQUALL_TRY(check_number(path, inodes, wanted));
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   binding.targets = {
       {.service = {}, .member = {}, .process = {}, .description = "the filesystem of " + path}};
   binding.details = model::Parameters{details};

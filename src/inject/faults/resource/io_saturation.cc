@@ -26,8 +26,6 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::string_view kWorkerOfOurs = "worker processes";
-constexpr std::array<std::string_view, 1> kMechanisms{kWorkerOfOurs};
 constexpr std::array<std::string_view, 3> kOperations{"mixed", "read", "write"};
 constexpr std::array<ParameterDescriptor, 7> kParameters{{
     {.name = "path",
@@ -83,7 +81,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "Effect: the bytes that the kernel counts for the worker and the time that it counts the "
         "disk as busy. Revert: the worker is gone.",
     .weakest = LifetimeClass::kKernelHeld,
-    .mechanisms = kMechanisms,
+    .mechanisms = kWorkerMechanisms,
     .capabilities = {},
     .parameters = kParameters,
     .can_be_effective = true,
@@ -303,11 +301,7 @@ base::Result<model::FaultBinding> bind_io_saturation(const BindRequest& request)
         .hint = "raise `total` or lower `size`"};
   }
   const std::string operation = parameters.text("operation");
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kWorkerOfOurs;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kWorkerProcesses, LifetimeClass::kKernelHeld);
   binding.targets = {{.service = {},
                       .member = {},
                       .process = {},

@@ -31,8 +31,6 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
-constexpr std::string_view kWorkerOfOurs = "worker processes";
-constexpr std::array<std::string_view, 1> kMechanisms{kWorkerOfOurs};
 constexpr std::array<std::string_view, 1> kCapabilities{"CAP_DAC_OVERRIDE"};
 constexpr std::array<ParameterDescriptor, 5> kParameters{{
     {.name = "size",
@@ -72,7 +70,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "Effect: the resident memory that the kernel counts for the worker, beside what is "
         "available or counted in the cgroup. Revert: the worker is gone.",
     .weakest = LifetimeClass::kKernelHeld,
-    .mechanisms = kMechanisms,
+    .mechanisms = kWorkerMechanisms,
     .capabilities = kCapabilities,
     .parameters = kParameters,
     .can_be_effective = true,
@@ -333,11 +331,7 @@ base::Result<model::FaultBinding> bind_memory_fill(const BindRequest& request) {
             "resource.memory_limit"};
   }
   details["bytes"] = bytes;
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kWorkerOfOurs;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kWorkerProcesses, LifetimeClass::kKernelHeld);
   binding.targets.push_back(
       {.service = parameters.optional_text("service").value_or(""),
        .member = {},

@@ -59,9 +59,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
 void describe_pids(const model::SystemMap&, const model::FaultSpecification& fault,
                    model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   const auto limit = parameters.optional_integer("limit");
   const std::string amount =
       limit ? fmt::format("{}", *limit)

@@ -261,11 +261,7 @@ base::Result<model::FaultBinding> bind_port(const BindRequest& request) {
   }
   if (const std::string who = occupant(request.host, *place); !who.empty())
     return taken_by(*place, who);
-  model::FaultBinding binding;
-  binding.fault = request.fault.name;
-  binding.kind = kDescriptor.name;
-  binding.mechanism = kMechanism;
-  binding.lifetime = LifetimeClass::kKernelHeld;
+  model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   binding.targets = {{.service = {}, .member = {}, .process = {}, .description = place->text()}};
   binding.details = model::Parameters{
       Json{{"address", address},

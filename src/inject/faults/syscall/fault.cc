@@ -142,9 +142,7 @@ base::Result<int> number_of(const std::string& call, bool fails, bool done) {
 void describe_syscall_fault(const model::SystemMap&, const model::FaultSpecification& fault,
                             model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
-  planned.target = describe_selection(parameters);
-  planned.services = {parameters.text("service")};
-  planned.processes_max = planned_count(parameters);
+  describe_members(parameters, planned);
   const std::string calls = base::enumerate(parameters.texts("calls"));
   const std::string happens =
       parameters.has("delay")

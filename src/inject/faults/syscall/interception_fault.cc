@@ -311,14 +311,12 @@ base::Result<std::string> rehearse_tracer(const TracerConfiguration& planned,
   return rehearse_on_scratch({}, context, [&](const model::FaultBinding& scratch) {
     const base::ProcessIdentity& process = scratch.targets.front().process;
     InterceptionWorkers workers;
-    workers.tracer = TracerConfiguration{.interception = interception,
-                                         .seed = 1,
-                                         .processes = {process},
-                                         .children = false,
-                                         .calls = {call},
-                                         .path = {},
-                                         .known_calls = {},
-                                         .any_calls = {}};
+    TracerConfiguration& tracer = workers.tracer.emplace();
+    tracer.interception = interception;
+    tracer.seed = 1;
+    tracer.processes = {process};
+    tracer.children = false;
+    tracer.calls = {call};
     InterceptionFault fault{{process}, workers, context};
     return rehearse_life(fault, "stood in the way of a scratch process's system call");
   });
@@ -360,12 +358,13 @@ base::Result<std::string> rehearse_gate(const FileGateConfiguration& planned,
   ScratchFile file{folder, context.programs()};
   SQUALL_TRY(file.write());
   InterceptionWorkers workers;
-  workers.gate = FileGateConfiguration{.interception = rehearsed(planned.interception),
-                                       .seed = 1,
-                                       .processes = {context.programs().process()},
-                                       .path = folder,
-                                       .tree = false,
-                                       .opens = true};
+  FileGateConfiguration& gate = workers.gate.emplace();
+  gate.interception = rehearsed(planned.interception);
+  gate.seed = 1;
+  gate.processes = {context.programs().process()};
+  gate.path = folder;
+  gate.tree = false;
+  gate.opens = true;
   InterceptionFault fault{{}, workers, context};
   return rehearse_life(fault, "held the accesses to a scratch file", ScratchFile::read, &file);
 }

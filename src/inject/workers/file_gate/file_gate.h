@@ -9,13 +9,10 @@
 
 namespace squall::inject {
 
-struct FileGateConfiguration {
-  Interception interception;
-  std::uint64_t seed = 0;
-  base::Duration lifetime{};                     // then it ends by itself
-  std::vector<base::ProcessIdentity> processes;  // with all that descends from them
-  std::string path;                              // a file, or a folder with what is in it
-  bool tree = true;                              // and in the folders in it
+// Before `processes` and all that descends from them.
+struct FileGateConfiguration : InterceptionOrder {
+  std::string path;  // a file, or a folder with what is in it
+  bool tree = true;  // and in the folders in it
   bool opens = false;
   bool reads = false;
   bool writes = false;

@@ -16,7 +16,6 @@ namespace {
 using base::Json;
 
 constexpr std::size_t kMostFolders = 10'000;
-constexpr std::size_t kMostProcesses = 4096;
 
 base::Error senseless() {
   return base::Error{.code = base::ErrorCode::kCorrupt,
@@ -26,38 +25,24 @@ base::Error senseless() {
 }  // namespace
 
 Json to_json(const FileGateConfiguration& configuration) {
-  Json processes = Json::array();
-  for (const auto& process : configuration.processes) processes.push_back(to_json(process));
-  return {{"interception", to_json(configuration.interception)},
-          {"seed", configuration.seed},
-          {"lifetime_ns", configuration.lifetime.count()},
-          {"processes", processes},
-          {"path", configuration.path},
-          {"tree", configuration.tree},
-          {"opens", configuration.opens},
-          {"reads", configuration.reads},
-          {"writes", configuration.writes}};
+  Json json = order_to_json(configuration);
+  json.update({{"path", configuration.path},
+               {"tree", configuration.tree},
+               {"opens", configuration.opens},
+               {"reads", configuration.reads},
+               {"writes", configuration.writes}});
+  return json;
 }
 
 base::Result<FileGateConfiguration> file_gate_configuration_from_json(const Json& json) {
   FileGateConfiguration result;
-  SQUALL_ASSIGN(result.interception, interception_from_json(field(json, "interception")));
-  result.seed = unsigned_field(json, "seed");
-  result.lifetime = base::Duration{integer_field(json, "lifetime_ns")};
-  const Json& processes = field(json, "processes");
-  if (!processes.is_array() || processes.empty() || processes.size() > kMostProcesses)
-    return senseless();
-  for (const Json& item : processes) {
-    result.processes.push_back(identity_of(item));
-    if (result.processes.back().pid <= 1) return senseless();
-  }
+  SQUALL_ASSIGN(static_cast<InterceptionOrder&>(result), order_from_json(json, "the file gate"));
   result.path = text_field(json, "path");
   result.tree = boolean_field(json, "tree");
   result.opens = boolean_field(json, "opens");
   result.reads = boolean_field(json, "reads");
   result.writes = boolean_field(json, "writes");
-  if (!result.path.starts_with('/') || result.lifetime < base::Duration::zero() ||
-      !(result.opens || result.reads || result.writes))
+  if (!result.path.starts_with('/') || !(result.opens || result.reads || result.writes))
     return senseless();
   return result;
 }

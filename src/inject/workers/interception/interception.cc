@@ -1,5 +1,7 @@
 #include "inject/workers/interception/interception.h"
 
+#include <fmt/format.h>
+
 #include <algorithm>
 #include <cmath>
 
@@ -11,6 +13,7 @@ namespace {
 
 constexpr base::Duration kLongest = std::chrono::seconds(60);
 constexpr std::int64_t kLargestError = 133;  // EHWPOISON, the last one
+constexpr std::size_t kMostProcesses = 4096;
 
 }  // namespace
 
@@ -38,6 +41,33 @@ base::Json to_json(const Interception& interception) {
           {"delay_ns", interception.delay.count()},
           {"jitter_ns", interception.jitter.count()},
           {"errno", interception.error}};
+}
+
+base::Result<InterceptionOrder> order_from_json(const base::Json& json, std::string_view worker) {
+  const base::Error senseless{.code = base::ErrorCode::kCorrupt,
+                              .message = fmt::format("{}'s configuration makes no sense", worker)};
+  InterceptionOrder order;
+  SQUALL_ASSIGN(order.interception, interception_from_json(field(json, "interception")));
+  order.seed = unsigned_field(json, "seed");
+  order.lifetime = base::Duration{integer_field(json, "lifetime_ns")};
+  const base::Json& processes = field(json, "processes");
+  if (!processes.is_array() || processes.empty() || processes.size() > kMostProcesses ||
+      order.lifetime < base::Duration::zero())
+    return senseless;
+  for (const base::Json& item : processes) {
+    order.processes.push_back(identity_of(item));
+    if (order.processes.back().pid <= 1) return senseless;
+  }
+  return order;
+}
+
+base::Json order_to_json(const InterceptionOrder& order) {
+  base::Json processes = base::Json::array();
+  for (const auto& process : order.processes) processes.push_back(to_json(process));
+  return {{"interception", to_json(order.interception)},
+          {"seed", order.seed},
+          {"lifetime_ns", order.lifetime.count()},
+          {"processes", processes}};
 }
 
 InterceptionModel::Fate InterceptionModel::decide() {

@@ -9,11 +9,7 @@
 
 namespace squall::inject {
 
-struct TracerConfiguration {
-  Interception interception;
-  std::uint64_t seed = 0;
-  base::Duration lifetime{};  // then it ends by itself
-  std::vector<base::ProcessIdentity> processes;
+struct TracerConfiguration : InterceptionOrder {
   bool children = true;  // what descends from them, too, also what is born later
   // The call is made, and its caller is told that it failed.
   bool afterwards = false;

@@ -15,7 +15,6 @@ namespace {
 
 using base::Json;
 
-constexpr std::size_t kMostProcesses = 4096;
 constexpr std::size_t kMostCalls = 512;
 constexpr int kLargestCall = 1023;
 
@@ -40,32 +39,19 @@ base::Result<std::vector<int>> numbers_field(const Json& json, const char* name)
 }  // namespace
 
 Json to_json(const TracerConfiguration& configuration) {
-  Json processes = Json::array();
-  for (const auto& process : configuration.processes) processes.push_back(to_json(process));
-  return {{"interception", to_json(configuration.interception)},
-          {"seed", configuration.seed},
-          {"lifetime_ns", configuration.lifetime.count()},
-          {"processes", processes},
-          {"children", configuration.children},
-          {"afterwards", configuration.afterwards},
-          {"calls", configuration.calls},
-          {"path", configuration.path},
-          {"known_calls", configuration.known_calls},
-          {"any_calls", configuration.any_calls}};
+  Json json = order_to_json(configuration);
+  json.update({{"children", configuration.children},
+               {"afterwards", configuration.afterwards},
+               {"calls", configuration.calls},
+               {"path", configuration.path},
+               {"known_calls", configuration.known_calls},
+               {"any_calls", configuration.any_calls}});
+  return json;
 }
 
 base::Result<TracerConfiguration> tracer_configuration_from_json(const Json& json) {
   TracerConfiguration result;
-  SQUALL_ASSIGN(result.interception, interception_from_json(field(json, "interception")));
-  result.seed = unsigned_field(json, "seed");
-  result.lifetime = base::Duration{integer_field(json, "lifetime_ns")};
-  const Json& processes = field(json, "processes");
-  if (!processes.is_array() || processes.empty() || processes.size() > kMostProcesses)
-    return senseless();
-  for (const Json& item : processes) {
-    result.processes.push_back(identity_of(item));
-    if (result.processes.back().pid <= 1) return senseless();
-  }
+  SQUALL_ASSIGN(static_cast<InterceptionOrder&>(result), order_from_json(json, "the tracer"));
   result.children = boolean_field(json, "children");
   result.afterwards = boolean_field(json, "afterwards");
   result.path = text_field(json, "path");
@@ -73,8 +59,7 @@ base::Result<TracerConfiguration> tracer_configuration_from_json(const Json& jso
   SQUALL_ASSIGN(result.known_calls, numbers_field(json, "known_calls"));
   SQUALL_ASSIGN(result.any_calls, numbers_field(json, "any_calls"));
   const bool on_files = !result.known_calls.empty() || !result.any_calls.empty();
-  if (result.lifetime < base::Duration::zero() || on_files != result.path.starts_with('/') ||
-      (!on_files && result.calls.empty()))
+  if (on_files != result.path.starts_with('/') || (!on_files && result.calls.empty()))
     return senseless();
   return result;
 }
