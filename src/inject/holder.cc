@@ -63,10 +63,10 @@ base::Status Holder::prepare() {
   SQUALL_ASSIGN(signals_, open_termination_signals());
   SQUALL_ASSIGN(timer_, open_timer(CLOCK_BOOTTIME));
   SQUALL_TRY(directory_.create());
+  SQUALL_ASSIGN(self_, base::identify_process(::getpid()));
   if (hello_.mode == Hello::Mode::kReplay) return {};
   SQUALL_TRY(check_run_id(hello_.options.run));
   SQUALL_ASSIGN(gate_, Gate::open(hello_.caller, hello_.policy_file));
-  SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
   for (const RunFile& run : run_files(directory_)) {
     if (run.run == hello_.options.run && alive(run.holder, run.boot_id)) {
       return base::Error{.code = base::ErrorCode::kConflict,
@@ -81,7 +81,7 @@ base::Status Holder::prepare() {
                                      .experiment = hello_.options.experiment,
                                      .owner = hello_.owner,
                                      .boot_id = boot_id(),
-                                     .holder = self,
+                                     .holder = self_,
                                      .engine = hello_.engine});
 }
 
@@ -206,7 +206,7 @@ void Holder::take_control() {
   }
 }
 
-// The keeper asks whether we are alive. Without it nobody would undo what we leave: we end.
+// The keeper asks whether we live. Without it nobody would undo what we leave: we end.
 void Holder::take_link() {
   while (link_) {
     const auto word = receive_word(link_.get());
@@ -229,7 +229,10 @@ void Holder::take_message(Message message) {
   if (auto* arm_message = std::get_if<ArmMessage>(&message)) return arm(std::move(*arm_message));
   if (const auto* request = std::get_if<RehearseMessage>(&message)) return rehearse(*request);
   if (std::holds_alternative<EndMessage>(message)) return end("asked");
-  if (std::holds_alternative<RenewMessage>(message)) return say_ready();
+  if (std::holds_alternative<RenewMessage>(message)) {
+    tell_keeper(LinkWord::kAlive);
+    return say_ready();
+  }
   if (const auto* request = std::get_if<RevertMessage>(&message)) {
     const std::string cause = request->cause.empty() ? "asked" : request->cause;
     for (const auto& lease : leases_) {
@@ -339,7 +342,6 @@ base::Result<LeaseRecord> Holder::record_of(const ArmMessage& message,
     return base::Error{.code = base::ErrorCode::kExhausted,
                        .message = fmt::format("a run holds at most {} faults", kLeaseLimit)};
   SQUALL_ASSIGN(Grant grant, gate_->check(kind, binding, duration, directory_, host::real_host()));
-  SQUALL_ASSIGN(const auto self, base::identify_process(::getpid()));
   const std::string boot = boot_id();
   if (boot.empty())
     return base::Error{.code = base::ErrorCode::kUnavailable,
@@ -352,7 +354,7 @@ base::Result<LeaseRecord> Holder::record_of(const ArmMessage& message,
                      .grant = std::move(grant),
                      .system_directory = hello_.options.system_directory,
                      .boot_id = boot,
-                     .holder = self,
+                     .holder = self_,
                      .engine = hello_.engine,
                      .starter = programs_->process(),
                      .binding = binding,
@@ -426,8 +428,7 @@ void Holder::replay() {
 }
 
 void Holder::say_ready() {
-  const auto self = base::identify_process(::getpid());
-  say(Ready{.holder = self.ok() ? *self : base::ProcessIdentity{}});
+  say(Ready{.holder = self_});
 }
 
 void Holder::say(const Message& message) {

@@ -79,6 +79,7 @@ class Holder {
   std::vector<DamagedJournal> damaged_;  // replay only
   std::vector<std::string> left_;        // replay only: what nobody can undo automatically
   std::deque<std::vector<std::byte>> unsent_;
+  base::ProcessIdentity self_;
   base::Instant last_renewal_;
   bool ending_ = false;
   int ended_leases_ = 0;

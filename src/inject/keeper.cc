@@ -14,6 +14,8 @@
 #include <cerrno>
 #include <chrono>
 #include <csignal>
+#include <cstring>
+#include <span>
 
 #include "base/log.h"
 #include "base/process.h"
@@ -53,14 +55,17 @@ base::Result<base::ProcessIdentity> peer_identity(int socket) {
 }  // namespace
 
 base::Status send_word(int link, LinkWord word) {
-  const auto byte = static_cast<std::byte>(word);
-  return send_packet(link, {&byte, 1});
+  const LinkMessage message{.word = word, .said = Heartbeat::now()};
+  return send_packet(link, std::as_bytes(std::span{&message, 1}));
 }
 
-base::Result<std::optional<LinkWord>> receive_word(int link) {
+// Both ends are the same program on the same host.
+base::Result<std::optional<LinkMessage>> receive_word(int link) {
   SQUALL_ASSIGN(const auto packet, receive_packet(link));
-  if (packet.empty()) return std::optional<LinkWord>{};
-  return std::optional{static_cast<LinkWord>(packet.front())};
+  LinkMessage message;
+  if (packet.size() != sizeof message) return std::optional<LinkMessage>{};
+  std::memcpy(&message, packet.data(), sizeof message);
+  return std::optional{message};
 }
 
 // One engine's run: who asked, who holds.
@@ -72,8 +77,9 @@ struct Keeper::Run {
   std::optional<Hello> hello;
   std::optional<base::ChildProcess> holder;
   base::UniqueFd link;
-  std::optional<Heartbeat::time_point> unanswered_since;
-  Heartbeat::time_point next_question;
+  Heartbeat::time_point last_word;
+  std::optional<Heartbeat::time_point> asked;
+  Heartbeat::time_point next_look;
   bool starting = false;  // until its first word
   bool busy = false;
   int replays = 0;
@@ -84,9 +90,13 @@ struct Keeper::Run {
     return starting ? std::max<Heartbeat::duration>(kStartLimit, hello->options.renewal_limit)
                     : hello->options.renewal_limit;
   }
-  // Four questions within the shortest patience, so that silence is noticed in time.
-  Heartbeat::duration interval() const {
-    return std::max<Heartbeat::duration>(hello->options.renewal_limit / 4,
+  // Of silence, before it is asked: two renewals may have got lost. With the answer's time this is
+  // within the shortest patience and a fifth.
+  Heartbeat::duration silence() const { return part_of_limit(7); }
+  Heartbeat::duration answer_limit() const { return part_of_limit(5); }
+  Heartbeat::duration question_interval() const { return part_of_limit(2); }
+  Heartbeat::duration part_of_limit(int tenths) const {
+    return std::max<Heartbeat::duration>(hello->options.renewal_limit * tenths / 10,
                                          std::chrono::milliseconds(1));
   }
 };
@@ -200,9 +210,9 @@ PollSet Keeper::wait_for_events() const {
   for (const auto& run : runs_) {
     events.watch(run->engine.get());
     if (run->engine && !run->hello) next = std::min(next, run->greets_until);
-    events.watch(run->link.get());
+    events.watch(run->link.get(), 0);  // its end only: words are read when it is time to look
     if (run->holder) events.watch(run->holder->pidfd().get());
-    if (run->holder && run->link) next = std::min(next, run->next_question);
+    if (run->holder && run->link) next = std::min(next, run->next_look);
   }
   set_timer(timer_, next.time_since_epoch().count());
   events.wait();
@@ -283,29 +293,35 @@ void Keeper::release_switch(Run& run) {
 
 void Keeper::take_link(Run& run) {
   while (run.link) {
-    const auto word = receive_word(run.link.get());
-    if (!word.ok()) return run.link.reset();
-    if (!*word) return;
-    run.unanswered_since.reset();
+    const auto message = receive_word(run.link.get());
+    if (!message.ok()) return run.link.reset();
+    if (!*message) return;
+    run.last_word = (*message)->said;
+    if (run.asked && run.last_word >= *run.asked) run.asked.reset();
     run.starting = false;
-    run.busy = **word == LinkWord::kBusy;
+    run.busy = (*message)->word == LinkWord::kBusy;
   }
 }
 
 void Keeper::watch_heartbeat(Run& run) {
   const auto now = Heartbeat::now();
-  if (!run.holder || !run.link || now < run.next_question) return;
-  // Its answers may wait unread when it was us who slept.
+  if (!run.holder || !run.link || now < run.next_look) return;
   take_link(run);
   if (!run.link) return;
-  if (run.unanswered_since && now - *run.unanswered_since > run.patience()) {
+  const auto silence = now - run.last_word;
+  if (silence < run.silence()) {
+    run.next_look = run.last_word + run.silence();
+    return;
+  }
+  // It may have been us who slept: what it was not asked it need not have answered.
+  if (silence > run.patience() && run.asked && now - *run.asked > run.answer_limit()) {
     base::log_error("a holder does not answer and is killed", {{"run", run.hello->options.run}});
     if (const auto killed = run.holder->pidfd().signal(SIGKILL); !killed.ok()) return;
     return run.link.reset();
   }
-  run.next_question = now + run.interval();
+  run.next_look = now + run.question_interval();
   if (const auto asked = send_word(run.link.get(), LinkWord::kAlive); !asked.ok()) return;
-  if (!run.unanswered_since) run.unanswered_since = now;
+  if (!run.asked) run.asked = now;
 }
 
 // A holder that ends in order has undone everything or said what is left. One that was killed has
@@ -314,7 +330,7 @@ void Keeper::holder_ended(Run& run) {
   const auto status = run.holder->wait(std::chrono::seconds(1));
   run.holder.reset();
   run.link.reset();
-  run.unanswered_since.reset();
+  run.asked.reset();
   run.busy = false;
   // One that could not even begin to undo has undone nothing.
   const bool replayed = run.replays > 0 || run.hello->mode == Hello::Mode::kReplay;
@@ -361,8 +377,9 @@ base::Status Keeper::try_to_start_holder(Run& run, Hello::Mode mode) {
   run.link = std::move(link.first);
   run.starting = true;
   run.busy = false;
-  run.unanswered_since = Heartbeat::now();
-  run.next_question = *run.unanswered_since + run.interval();
+  run.asked.reset();
+  run.last_word = Heartbeat::now();
+  run.next_look = run.last_word + run.silence();
   SQUALL_TRY(send_packet(run.link.get(), greeting));
   SQUALL_ASSIGN(const auto ready, encode(Ready{.holder = run.holder->pidfd().identity()}));
   if (!run.engine) return {};

@@ -3,6 +3,7 @@
 // the revert journal when it dies or hangs. It holds no fault itself and touches no target, so that
 // it survives whatever a fault does to its holder. See docs/safety-of-injection.md for who may die.
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -74,12 +75,18 @@ class Keeper {
   int exit_status_ = 0;
 };
 
-// One byte over the link between keeper and holder. The keeper asks, the holder answers; a holder
-// that is about to do what takes long says so first.
-enum class LinkWord : char { kAlive = 'a', kBusy = 'b' };
+// What goes over the link between keeper and holder. The holder says that it lives whenever its
+// engine does, so that nobody need wake up for it; after some silence the keeper asks. A holder
+// that is about to do what takes long says so first. With the time at which it was said: words may
+// wait.
+enum class LinkWord : std::int64_t { kAlive = 'a', kBusy = 'b' };
+struct LinkMessage {
+  LinkWord word{};
+  base::MonotonicClock::time_point said;
+};
 base::Status send_word(int link, LinkWord word);
 // Absent when nothing waits; kUnavailable when the other end is gone.
-base::Result<std::optional<LinkWord>> receive_word(int link);
+base::Result<std::optional<LinkMessage>> receive_word(int link);
 
 // Entry of the keeper process (`squall keeper`, hidden): serves the engine on descriptor 3 until
 // its run is over. `holder_argv` empty: our own executable. Returns the exit status.
