@@ -101,8 +101,8 @@ void measure_idle(inject::HolderClient& client, const std::string& state) {
   wait_for(client, inject::LeaseState::kEffective);
   std::this_thread::sleep_for(std::chrono::seconds(1));
   const double before = processor_milliseconds(holder) + processor_milliseconds(keeper);
-  for (int second = 0; second < 10; ++second) {  // as an engine does
-    std::this_thread::sleep_for(std::chrono::seconds(1));
+  for (int turn = 0; turn < 20; ++turn) {  // as an engine does
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
     if (!client.renew().ok() || !client.take_events().ok()) give_up("it cannot be renewed");
   }
   const double used = processor_milliseconds(holder) + processor_milliseconds(keeper) - before;

@@ -78,7 +78,8 @@ class HolderClient {
   virtual base::Result<std::string> rehearse(const model::FaultBinding& binding) = 0;
   // Returns at once; progress comes as events.
   virtual base::Result<base::LeaseId> arm(const LeaseRequest& request) = 0;
-  // Proof that the engine lives. Call at least every second while leases run.
+  // Proof that the engine lives, and a look whether the holder does. Call it six times within
+  // `renewal_limit` or more often while leases run: it says no more than it must.
   virtual base::Status renew() = 0;
   // Returns at once. Reverting what is reverted is not an error.
   virtual base::Status revert(base::LeaseId lease, std::string_view cause) = 0;

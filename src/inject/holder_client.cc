@@ -140,11 +140,9 @@ class Client final : public HolderClient {
   }
   base::Status renew() override {
     // Its answers may wait unread when it was us who slept.
-    const bool overdue =
-        unanswered_since_ && base::BootClock::now() - *unanswered_since_ > options_.renewal_limit;
-    if (overdue) SQUALL_TRY(pump());
+    if (is_silent()) SQUALL_TRY(pump());
     if (finished_) return holder_ended();
-    if (overdue && unanswered_since_ && !replaying_) {
+    if (is_silent() && !replaying_) {
       // It hangs or was stopped. Dead, its kernel-held faults are gone and the rest is replayed.
       unanswered_since_.reset();
       const auto killed = holder_.signal(SIGKILL);
@@ -153,11 +151,15 @@ class Client final : public HolderClient {
                                             killed.error().code == base::ErrorCode::kPermission);
       return seen_to ? base::Status{} : killed;
     }
-    SQUALL_TRY(tell(RenewMessage{}));
+    const base::Instant now = base::BootClock::now();
+    if (now - renewed_ >= options_.renewal_limit * 3 / 10) {
+      renewed_ = now;
+      SQUALL_TRY(tell(RenewMessage{}));
+      if (!unanswered_since_ && !replaying_) unanswered_since_ = now;
+    }
     // Until the holder says that it does it: a full socket may have swallowed the first one.
     for (const auto& [lease, cause] : unheard_reverts_)
       SQUALL_TRY(tell(RevertMessage{.lease = {lease}, .cause = cause}));
-    if (!unanswered_since_ && !replaying_) unanswered_since_ = base::BootClock::now();
     return {};
   }
   base::Status revert(base::LeaseId lease, std::string_view cause) override {
@@ -283,6 +285,7 @@ class Client final : public HolderClient {
     SQUALL_TRY(drain_dead_holder());
     replaying_ = std::exchange(attached_, true);
     alone_since_.reset();
+    last_heard_ = base::BootClock::now();
     holder_socket_ = std::move(socket);
     return sources_->watch(holder_socket_.get());
   }
@@ -299,8 +302,16 @@ class Client final : public HolderClient {
     return {};
   }
 
+  // For long, and what it was asked it has had the time to answer.
+  bool is_silent() const {
+    const base::Instant now = base::BootClock::now();
+    return unanswered_since_ && now - *unanswered_since_ > options_.renewal_limit * 4 / 10 &&
+           now - last_heard_ > options_.renewal_limit;
+  }
+
   void take(Message message) {
     unanswered_since_.reset();
+    last_heard_ = base::BootClock::now();
     if (auto* event = std::get_if<LeaseEvent>(&message)) {
       note_progress(*event);
       events_.push_back(std::move(*event));
@@ -421,6 +432,8 @@ class Client final : public HolderClient {
   std::vector<std::string> left_;
   std::optional<base::WakeUp> queued_;  // keeps fd() readable while events_ holds something
   base::PidFd holder_;
+  base::Instant renewed_;
+  base::Instant last_heard_;
   std::optional<base::Instant> unanswered_since_;  // the first renewal without any word after it
   std::optional<base::Instant> alone_since_;       // the holder died, nobody undoes its faults yet
   std::uint64_t last_rehearsal_ = 0;

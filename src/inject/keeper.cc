@@ -90,13 +90,13 @@ struct Keeper::Run {
     return starting ? std::max<Heartbeat::duration>(kStartLimit, hello->options.renewal_limit)
                     : hello->options.renewal_limit;
   }
-  // Of silence, before it is asked: two renewals may have got lost. With the answer's time this is
-  // within the shortest patience and a fifth.
-  Heartbeat::duration silence() const { return part_of_limit(7); }
-  Heartbeat::duration answer_limit() const { return part_of_limit(5); }
-  Heartbeat::duration question_interval() const { return part_of_limit(2); }
-  Heartbeat::duration part_of_limit(int tenths) const {
-    return std::max<Heartbeat::duration>(hello->options.renewal_limit * tenths / 10,
+  // Of silence, before it is asked: one renewal may have got lost. A holder that stops is killed
+  // when its lease's silence is over by a fifth at most.
+  Heartbeat::duration silence() const { return per_cent_of_limit(70); }
+  Heartbeat::duration question_interval() const { return per_cent_of_limit(15); }
+  Heartbeat::duration answer_limit() const { return per_cent_of_limit(40); }
+  Heartbeat::duration per_cent_of_limit(int per_cent) const {
+    return std::max<Heartbeat::duration>(hello->options.renewal_limit * per_cent / 100,
                                          std::chrono::milliseconds(1));
   }
 };
