@@ -65,6 +65,16 @@ VerdictCounts count_verdicts(const judge::Judgement& judgement) {
   return counts;
 }
 
+std::vector<const judge::PredictionResult*> sort_by_weight(const judge::Judgement& judgement) {
+  std::vector<const judge::PredictionResult*> results;
+  for (const model::Verdict verdict : {model::Verdict::kViolated, model::Verdict::kNoData,
+                                       model::Verdict::kInconclusive, model::Verdict::kHeld}) {
+    for (const judge::PredictionResult& result : judgement.predictions)
+      if (result.verdict == verdict) results.push_back(&result);
+  }
+  return results;
+}
+
 FaultFacts& facts_of(std::vector<FaultFacts>& faults, const std::string& name) {
   for (FaultFacts& fault : faults)
     if (fault.name == name) return fault;
@@ -94,7 +104,8 @@ Contents::Contents(const RunView& view)
       plan_(view.plan),
       binding_(view.binding),
       checks_(checks_of(view.record)),
-      counts_(count_verdicts(view.judgement)) {
+      counts_(count_verdicts(view.judgement)),
+      by_weight_(sort_by_weight(view.judgement)) {
   if (plan_ == nullptr) {
     own_plan_ = plan_of(view.record);
     if (own_plan_) plan_ = &*own_plan_;

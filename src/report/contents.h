@@ -46,6 +46,9 @@ class Contents {
   const evidence::Record& record() const { return view_.record; }
   const evidence::RecordHeader& header() const { return view_.record.header(); }
   const judge::Judgement& judgement() const { return view_.judgement; }
+  // What people read first: violated, without data, inconclusive, held; each in the order of the
+  // experiment. Of the same length as judgement().predictions; never null.
+  const std::vector<const judge::PredictionResult*>& by_weight() const { return by_weight_; }
   const evidence::Timeline& timeline() const { return timeline_; }
   const model::Plan* plan() const { return plan_; }           // may be null
   const model::Binding* binding() const { return binding_; }  // may be null
@@ -81,6 +84,7 @@ class Contents {
   std::vector<FaultFacts> faults_;
   std::vector<CheckResult> checks_;
   VerdictCounts counts_;
+  std::vector<const judge::PredictionResult*> by_weight_;
 };
 
 // A document of the record as JSON; null JSON when there is none or it does not parse.

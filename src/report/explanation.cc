@@ -55,7 +55,7 @@ std::string render_explanation(const RunView& view, std::string_view prediction,
                            std::string(word(result.verdict)),
                        tone_of(result.verdict));
     out += "  " + paint.bold(paint.clean(result.name)) + "  " + paint.clean(result.text);
-    if (result.steady_state) out += " (" + paint.clean(phase_text(result)) + ")";
+    if (result.steady_state) out += " (" + paint.clean(phase_note(result)) + ")";
     out += "\n" + paint.wrapped(result.reason, 2);
     if (!result.method.empty()) out += paint.wrapped("Method: " + result.method + ".", 2);
     out += "\n";

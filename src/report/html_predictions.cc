@@ -26,7 +26,7 @@ void add_summary_row(Markup& out, const judge::PredictionResult& result, std::si
   out.close();
   out.open("td");
   out.element("code", result.text);
-  if (result.steady_state) out.element("span", " " + phase_text(result), {{"class", "soft"}});
+  if (result.steady_state) out.element("span", " " + phase_note(result), {{"class", "soft"}});
   out.close();
   out.element("td", value_text(result), {{"class", "number"}});
   out.close();
@@ -120,7 +120,7 @@ void add_card(Markup& out, const Contents& contents, const judge::PredictionResu
   out.open("div", {{"class", "top"}});
   add_badge(out, result.verdict);
   out.element("h3", result.name);
-  if (result.steady_state) out.element("span", phase_text(result), {{"class", "soft"}});
+  if (result.steady_state) out.element("span", phase_note(result), {{"class", "soft"}});
   out.close();
   out.open("p");
   out.element("code", result.text);
@@ -151,7 +151,7 @@ void add_card(Markup& out, const Contents& contents, const judge::PredictionResu
 }  // namespace
 
 void add_predictions(Markup& out, const Contents& contents) {
-  const auto& results = contents.judgement().predictions;
+  const auto& results = contents.by_weight();
   out.open("section", {{"aria-labelledby", "predictions"}});
   add_heading(out, "predictions", "Predictions");
   if (results.empty()) {
@@ -161,11 +161,11 @@ void add_predictions(Markup& out, const Contents& contents) {
     out.open("table");
     add_table_head(out, {"Verdict", "Prediction", "Claim", "Observed"});
     out.open("tbody");
-    for (std::size_t i = 0; i < results.size(); ++i) add_summary_row(out, results[i], i);
+    for (std::size_t i = 0; i < results.size(); ++i) add_summary_row(out, *results[i], i);
     out.close();
     out.close();
     out.close();
-    for (std::size_t i = 0; i < results.size(); ++i) add_card(out, contents, results[i], i);
+    for (std::size_t i = 0; i < results.size(); ++i) add_card(out, contents, *results[i], i);
   }
   out.close();
 }

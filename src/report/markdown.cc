@@ -80,10 +80,11 @@ std::string sign(model::Verdict verdict) {
 std::string prediction_table(const Contents& contents) {
   std::string out =
       "| verdict | prediction | observed | threshold | samples |\n|---|---|---|---|---|\n";
-  for (const judge::PredictionResult& result : contents.judgement().predictions) {
+  for (const judge::PredictionResult* each : contents.by_weight()) {
+    const judge::PredictionResult& result = *each;
     out += fmt::format("| {} | **{}**{}<br>{} | {} | {} | {} |\n", sign(result.verdict),
                        plain(result.name),
-                       result.steady_state ? " (" + plain(phase_text(result)) + ")" : "",
+                       result.steady_state ? " (" + plain(phase_note(result)) + ")" : "",
                        code(result.text), plain(value_text(result)), plain(threshold_text(result)),
                        base::humanize_count(result.samples));
   }
@@ -92,11 +93,13 @@ std::string prediction_table(const Contents& contents) {
 
 std::string reasons(const Contents& contents) {
   std::string out;
-  for (const judge::PredictionResult& result : contents.judgement().predictions) {
+  for (const judge::PredictionResult* each : contents.by_weight()) {
+    const judge::PredictionResult& result = *each;
     if (result.verdict == model::Verdict::kHeld || result.reason.empty()) continue;
     out += fmt::format("- **{}**: {}", plain(result.name), plain(result.reason));
     if (result.first_violation)
-      out += fmt::format(" First violated at {}.", contents.offset(*result.first_violation));
+      out += fmt::format("{} First violated at {}.", result.reason.ends_with('.') ? "" : ".",
+                         contents.offset(*result.first_violation));
     out += "\n";
   }
   return out.empty() ? out : out + "\n";

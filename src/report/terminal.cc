@@ -50,15 +50,14 @@ std::string prediction(const Contents& contents, const Paint& paint,
                                            std::string(word(result.verdict)),
                                        kVerdictColumn),
                                 tone_of(result.verdict));
-  out += paint.bold(padded(paint.clean(result.name), name_column));
   std::string claim = result.text;
-  if (result.steady_state) claim += " (" + phase_text(result) + ")";
+  if (result.steady_state) claim += " (" + phase_note(result) + ")";
   const std::string clean_claim = paint.clean(claim);
   const int used = kVerdictColumn + std::max(name_column, columns(paint.clean(result.name))) + 2;
   if (used + columns(clean_claim) <= paint.width()) {
-    out += "  " + clean_claim + "\n";
+    out += paint.bold(padded(paint.clean(result.name), name_column)) + "  " + clean_claim + "\n";
   } else {
-    out += "\n" + paint.wrapped(claim, kVerdictColumn);
+    out += paint.bold(paint.clean(result.name)) + "\n" + paint.wrapped(claim, kVerdictColumn);
   }
   std::string reason = result.reason;
   if (reason.empty() && result.observed) reason = "observed " + value_text(result);
@@ -73,8 +72,8 @@ std::string predictions(const Contents& contents, const Paint& paint) {
     name_column = std::max(name_column, columns(paint.clean(result.name)));
   name_column = std::min(name_column, kNameColumnLimit);
   std::string out;
-  for (const judge::PredictionResult& result : contents.judgement().predictions)
-    out += prediction(contents, paint, result, name_column);
+  for (const judge::PredictionResult* result : contents.by_weight())
+    out += prediction(contents, paint, *result, name_column);
   return out;
 }
 

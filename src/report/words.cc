@@ -208,6 +208,12 @@ std::string phase_text(const judge::PredictionResult& result) {
   return result.phase.empty() ? "steady state" : "steady state, " + result.phase;
 }
 
+std::string phase_note(const judge::PredictionResult& result) {
+  return result.steady_state && result.name.ends_with("(" + result.phase + ")")
+             ? "steady state"
+             : phase_text(result);
+}
+
 std::string shell_word(std::string_view word) {
   const auto plain = [](unsigned char c) {
     return std::isalnum(c) != 0 ||

@@ -43,6 +43,8 @@ std::string threshold_text(const judge::PredictionResult& result);
 bool goes_by(const judge::PredictionResult& result, std::string_view name);
 // "fault", "steady state, recovery"
 std::string phase_text(const judge::PredictionResult& result);
+// The same beside the result's name, which may say the phase of a steady state already.
+std::string phase_note(const judge::PredictionResult& result);
 
 // A word of a command line, quoted when it has to be.
 std::string shell_word(std::string_view word);

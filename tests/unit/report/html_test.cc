@@ -147,8 +147,9 @@ TEST(Html, EveryTagIsClosedAndEveryIdUnique) {
 
 TEST(Html, GraphsMarkFaultThresholdViolationAndReturn) {
   const std::string page = render_html(test::synthetic_run().view());
-  const std::size_t begin = page.find("id=\"prediction-2\"");
-  const std::string card = page.substr(begin, page.find("id=\"prediction-3\"") - begin);
+  // What is violated comes first.
+  const std::size_t begin = page.find("id=\"prediction-1\"");
+  const std::string card = page.substr(begin, page.find("id=\"prediction-2\"") - begin);
   for (const char* expected :
        {"class=\"fault\"", "class=\"limit\"", "class=\"interval\"", "fault: outage", "baseline",
         "recovery", "first violated 15.9s", "back 21.1s", "threshold &lt; 41ms", "<title>", "<desc",
