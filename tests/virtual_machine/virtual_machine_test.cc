@@ -62,6 +62,14 @@ class VirtualMachine : public ::testing::Test {
     }
     return true;
   }
+  // Until its engine is killed or the machine stops.
+  static void hold(const std::string& kind, const Json& parameters) {
+    machine->start_in_background(
+        {"/usr/local/bin/virtual_machine_trials", "hold", kind, parameters.dump()}, "/run/held");
+    ASSERT_TRUE(eventually([] {
+      return machine->run({"cat", "/run/held"}).output == "effective\n";
+    })) << machine->run({"cat", "/run/held"}).output;
+  }
   // Some of the integration tests, inside. Their output is shown when one fails; none may skip.
   static void run_inside(const std::string& filter, base::Duration limit) {
     const auto outcome =
@@ -105,11 +113,10 @@ TEST_F(VirtualMachine, AHungWardenIsKilledAndStartedAgain) {
 
 TEST_F(VirtualMachine, AFaultThatSurvivesAPowerCutIsUndoneAtBoot) {
   const std::string file = "/var/tmp/broken";
-  machine->start_in_background({"/usr/local/bin/virtual_machine_trials", "hold_command", file},
-                               "/run/held");
-  ASSERT_TRUE(eventually([] {
-    return machine->run({"cat", "/run/held"}).output == "effective\n";
-  })) << machine->run({"cat", "/run/held"}).output;
+  hold("command", {{"argv", {"touch", file}},
+                   {"revert_argv", {"rm", "-f", file}},
+                   {"proof_argv", {"test", "-e", file}},
+                   {"timeout", 30'000'000'000}});
   // What the fault made is on the disk before the light goes out; what undoes it is there by
   // itself.
   ASSERT_TRUE(succeeds({"sync", "-f", file}));
@@ -123,6 +130,25 @@ TEST_F(VirtualMachine, AFaultThatSurvivesAPowerCutIsUndoneAtBoot) {
   EXPECT_EQ(output_of({"ls", "/var/lib/squall/leases"}), "");
   EXPECT_NE(output_of({"journalctl", "-u", "squall-warden", "-b", "-o", "cat"}).find("outage"),
             std::string::npos);
+}
+
+TEST_F(VirtualMachine, AUnitIsStoppedAndStartedAgainWhenItsEngineDies) {
+  // A test's shell, inside the machine.
+  ASSERT_TRUE(succeeds({"sh", "-c",
+                        "printf '[Service]\\nExecStart=/bin/sleep 1000\\nRestart=always\\n' "
+                        ">/run/systemd/system/trial.service"}));
+  ASSERT_TRUE(succeeds({"systemctl", "daemon-reload"}));
+  ASSERT_TRUE(succeeds({"systemctl", "start", "trial"}));
+  const std::string before = output_of({"systemctl", "show", "-P", "MainPID", "trial"});
+  hold("process.unit_stop", {{"unit", "trial"}, {"timeout", 60'000'000'000}});
+  EXPECT_EQ(output_of({"systemctl", "show", "-P", "ActiveState", "trial"}), "inactive");
+  ASSERT_TRUE(succeeds({"pkill", "-KILL", "-f", "virtual_machine_trials hold"}));
+  EXPECT_TRUE(eventually([] {
+    return machine->run({"systemctl", "show", "-P", "ActiveState", "trial"}).output == "active\n";
+  }));
+  EXPECT_NE(output_of({"systemctl", "show", "-P", "MainPID", "trial"}), before);
+  EXPECT_TRUE(eventually([] { return output_of({"ls", "/var/lib/squall/leases"}).empty(); }));
+  EXPECT_TRUE(succeeds({"systemctl", "stop", "trial"}));
 }
 
 TEST_F(VirtualMachine, AResetMachineComesBackAsAnotherBoot) {

@@ -2,8 +2,8 @@
 //   virtual_machine_trials kill_all TRIALS VICTIM   pauses a process, then kills engine, holder and
 //                                                   warden in one moment; says in JSON how long it
 //                                                   took until the process ran again
-//   virtual_machine_trials hold_command FILE        arms a `command` that makes FILE and is undone
-//                                                   by removing it, says `effective`, and holds it
+//   virtual_machine_trials hold KIND PARAMETERS     arms such a fault, says `effective`, and holds
+//   it
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -164,15 +164,11 @@ int kill_all(int trials, const std::string& program) {
   return 0;
 }
 
-int hold_command(const std::string& file) {
+int hold_one(const std::string& kind, const std::string& parameters) {
   model::SystemMap map;
   map.name = "trial";
   map.directory = "/";
-  const auto binding = bind_fault(map, "command",
-                                  {{"argv", {"touch", file}},
-                                   {"revert_argv", {"rm", "-f", file}},
-                                   {"proof_argv", {"test", "-e", file}},
-                                   {"timeout", 30'000'000'000}});
+  const auto binding = bind_fault(map, kind, base::Json::parse(parameters));
   wait_until([] { return inject::examine_warden().runs; }, "the warden");
   hold(binding, [] {
     std::puts("effective");
@@ -185,6 +181,6 @@ int hold_command(const std::string& file) {
 int main(int argc, char** argv) {
   const std::string what = argc > 1 ? argv[1] : "";
   if (what == "kill_all" && argc == 4) return kill_all(std::atoi(argv[2]), argv[3]);
-  if (what == "hold_command" && argc == 3) return hold_command(argv[2]);
+  if (what == "hold" && argc == 4) return hold_one(argv[2], argv[3]);
   return 2;
 }
