@@ -281,6 +281,12 @@ class PostgresFailover : public Failover {
     return output.ok() ? std::string(base::trim(output->output)) : std::string{};
   }
 
+  // Nobody answers within a second.
+  bool sql_in_vain(std::uint16_t port) const {
+    return run({kPrograms + "pg_isready", "-q", "-t", "1", "-h", "127.0.0.1", "-p",
+                std::to_string(port)}) != 0;
+  }
+
   void start_all() {
     if (::access((kPrograms + "initdb").c_str(), X_OK) != 0)
       GTEST_SKIP() << "postgresql-15 is not installed";
@@ -348,6 +354,44 @@ TEST_F(PostgresFailover, AKilledPrimaryComesBackAndAStandbyIsPromoted) {
   const auto verified = wait_for(LeaseState::kVerified);
   EXPECT_EQ(proof_of(verified)["primary"], "b") << verified.text;
   EXPECT_FALSE(std::filesystem::exists(folder_ + "/b/promote"));
+}
+
+TEST_F(PostgresFailover, APausedPrimaryRunsOnWhenTheHolderDies) {
+  start_all();
+  if (IsSkipped()) return;
+  const auto binding = bind_or_die("postgres.failover", with({{"action", "pause"}}));
+  start_holder();
+  static_cast<void>(arm(binding));
+  wait_for(LeaseState::kEffective);
+  EXPECT_TRUE(sql_in_vain(first_));
+  kill_holder();
+  const auto verified = wait_for(LeaseState::kVerified);
+  EXPECT_EQ(proof_of(verified)["primary"], "a") << verified.text;
+  EXPECT_EQ(proof_of(verified)["roles"]["b"], "replica");
+  EXPECT_EQ(sql(first_, "select pg_is_in_recovery()"), "f");
+}
+
+// The standby has not taken the request up yet. It must not do so any time later.
+TEST_F(PostgresFailover, AReplayWithdrawsAPromotionThatHasNotBegunAndSaysThatThereIsNoPrimary) {
+  start_all();
+  if (IsSkipped()) return;
+  auto parameters = with({{"action", "promote"}});
+  parameters["limit"] = 2'000'000'000;
+  const auto binding = bind_or_die("postgres.failover", parameters);
+  ASSERT_TRUE(servers_[1].pidfd().signal(SIGSTOP).ok());
+  start_holder();
+  static_cast<void>(arm(binding));
+  wait_until([&] { return std::filesystem::exists(folder_ + "/b/promote"); }, "the request");
+  kill_holder();
+  static_cast<void>(servers_[0].wait(10s));
+  const auto failed = wait_for(LeaseState::kFailed);
+  EXPECT_NE(failed.text.find("NO primary"), std::string::npos) << failed.text;
+  EXPECT_FALSE(std::filesystem::exists(folder_ + "/b/promote"));
+  ASSERT_TRUE(servers_[1].pidfd().signal(SIGCONT).ok());
+  EXPECT_EQ(sql(second_, "select pg_is_in_recovery()"), "t");
+  // What the message asks for, by hand.
+  EXPECT_EQ(sql(second_, "select pg_promote()"), "t");
+  wait_for_event([](const auto& e) { return e.state == LeaseState::kVerified; }, false, true);
 }
 
 }  // namespace
