@@ -124,6 +124,7 @@ class Run {
     id_.reset();
     return outcome;
   }
+  bool begun() const { return id_.has_value(); }
 
  private:
   std::optional<std::uint64_t> id_;
@@ -175,6 +176,9 @@ class UnitStop final : public Fault {
     if (!noted_) return Step::done("nothing was stopped");
     if (!told_.empty()) return Step::done(told_);
     if (!starting_) {
+      // A stop under way ends first: systemd may not know of it yet, and shows the unit as active.
+      if (change_.begun() && !change_.advance(context_, argv("stop"), limit_))
+        return waiting(kLook);
       Properties unit;
       if (Step looked = look(unit); looked.state != Step::State::kDone) return looked;
       const std::string& state = unit["ActiveState"];
