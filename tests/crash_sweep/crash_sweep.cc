@@ -167,6 +167,7 @@ void say_untried(const Options& options) {
     if (options.kinds.empty())
       std::cout << fmt::format("{:<20} not tried: {}\n", entry.kind, entry.missing);
   }
+  if (!kForkedCallsCanFail) std::cout << "failing calls of starter and worker: not tried here\n";
 }
 
 bool wants(const Options& options, bool isolated) {

@@ -5,6 +5,13 @@
 
 namespace squall::crash_sweep {
 
+// Can it make their calls fail? Killing works everywhere.
+#ifdef __x86_64__
+inline constexpr bool kForkedCallsCanFail = true;
+#else
+inline constexpr bool kForkedCallsCanFail = false;
+#endif
+
 // `trace starter|worker FILE NAME|- NUMBER ERROR|- SELF holder FOLDER`: forks a tracer of this
 // process and becomes the holder. The tracer writes each call into FILE as strace would, and kills
 // the caller at the NUMBER-th of NAME, or has it fail. What the starter forks counts as one

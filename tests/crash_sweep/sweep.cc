@@ -15,6 +15,7 @@
 
 #include "base/files.h"
 #include "base/process.h"
+#include "forked_tracer.h"
 #include "inject/client.h"
 #include "inject/process_table.h"
 #include "inject/registry.h"
@@ -255,6 +256,7 @@ void Sweep::sweep(const Scenario& scenario) {
   for (const std::string& role : options_.roles) {
     for (const bool failing : {false, true}) {
       if (!(failing ? options_.failing_calls && role != "pair" : options_.kills)) continue;
+      if (failing && is_forked(role) && !kForkedCallsCanFail) continue;
       int dirty = 0;
       int done = 0;
       for (const Point& point : points_of(scenario, role, failing)) {
