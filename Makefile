@@ -9,7 +9,7 @@ help:
 	@echo "make test    every test: style, unit, integration, end to end, sanitizers"
 	@echo "make unit    the unit tests of the dev build"
 	@echo "make build   the release program: build/release/squall"
-	@echo "make crash-sweep   kill engine, keeper and holder at every system call of every kind"
+	@echo "make crash-sweep   kill each of our processes at every system call of every kind"
 	@echo "make crash-sweep-selftest   seed bugs and see each of them caught"
 	@echo "make lease-protocol   every pair of kill, stop and lost message under virtual time"
 	@echo "make virtual-machine-test   systemd, power cuts, netem and cgroup v2 in a virtual machine"
@@ -47,7 +47,7 @@ asan tsan:
 # Whole: every point. An interrupted one goes on where it was; `make test` has a sample.
 crash-sweep: dev
 	@mkdir -p build/crash-sweep
-	@build/dev/tests/crash_sweep/crash_sweep --resume build/crash-sweep/done $(SWEEP)
+	@build/dev/tests/crash_sweep/crash_sweep --jobs $$((2 * $(JOBS))) --resume build/crash-sweep/done $(SWEEP)
 
 crash-sweep-selftest: dev
 	@scripts/crash-sweep-selftest build/dev

@@ -14,6 +14,7 @@
 #include <array>
 #include <cerrno>
 #include <csignal>
+#include <deque>
 
 #include "base/process.h"
 #include "base/units.h"
@@ -28,6 +29,7 @@ namespace {
 using base::Json;
 
 constexpr std::size_t kOutputLimit = 4096;
+constexpr int kResendMilliseconds = 20;
 constexpr int kEndLimitMilliseconds = 2000;  // for a starter that was stopped
 
 std::string dump(const Json& json) {
@@ -107,7 +109,10 @@ class Starter {
           std::chrono::ceil<std::chrono::milliseconds>(earliest - base::BootClock::now());
       timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
     }
+    if (!unsent_.empty())
+      timeout = std::min(timeout < 0 ? kResendMilliseconds : timeout, kResendMilliseconds);
     if (::poll(requests.data(), requests.size(), timeout) < 0) return errno == EINTR;
+    flush();
     for (RunningProgram& program : programs_) look_after(program);
     std::erase_if(programs_, [](const RunningProgram& p) { return p.id == 0; });
     return requests[0].revents == 0 || take_request();
@@ -305,8 +310,15 @@ class Starter {
     if (auto sent = program.process().signal(SIGKILL); !sent.ok()) return;  // it has ended
   }
 
+  // What cannot be sent now (no memory, no room) is sent later: the holder waits for it. That the
+  // holder is gone shows where we listen.
   void say(const Json& json) {
-    if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok()) return;
+    unsent_.push_back(dump(json));
+    flush();
+  }
+  void flush() {
+    while (!unsent_.empty() && send_packet(socket_.get(), bytes_of(unsent_.front())).ok())
+      unsent_.pop_front();
   }
   void say_error(std::uint64_t id, const base::Error& error, const std::string& output = {}) {
     say({{"id", id},
@@ -318,6 +330,7 @@ class Starter {
 
   base::UniqueFd socket_;
   std::vector<RunningProgram> programs_;
+  std::deque<std::string> unsent_;
 };
 
 [[noreturn]] void starter_main(int socket) {

@@ -34,7 +34,7 @@ base::Status run_all(const std::vector<std::string>& lines) {
 
 // Any hierarchy will do where a group can be made; without one there is none.
 std::string Foreign::group() const {
-  return "/sys/fs/cgroup/pids/" + stage_.folder().substr(stage_.folder().rfind('/') + 1);
+  return "/sys/fs/cgroup/pids/others-of-" + stage_.folder().substr(stage_.folder().rfind('/') + 1);
 }
 
 base::Status Foreign::plant() {
@@ -97,7 +97,7 @@ void Foreign::remove() {
 }
 
 Snapshot Foreign::look() const {
-  Snapshot found = take_snapshot(stage_.target(), stage_.folder());
+  Snapshot found = take_snapshot(stage_, stage_.target(), /*by_tools=*/true);
   const auto text = [](const std::string& path) {
     return base::read_pseudo_file(path).value_or("unreadable");
   };

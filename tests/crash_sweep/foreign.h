@@ -8,6 +8,7 @@
 #include "base/result.h"
 #include "host_snapshot.h"
 #include "scenarios.h"
+#include "stage.h"
 
 namespace squall::crash_sweep {
 

@@ -11,6 +11,7 @@
 #include "base/text.h"
 #include "host/host.h"
 #include "inject/process_table.h"
+#include "kernel_state.h"
 
 namespace squall::crash_sweep {
 
@@ -54,26 +55,6 @@ std::string watchers_of(const std::string& folder) {
   return text;
 }
 
-// A target that was killed and brought back is another process: its number does not count.
-std::string members_of(const model::Service& service) {
-  const auto members = host::find_members(host::real_host(), service);
-  if (!members.ok()) return members.error().to_string();
-  std::vector<std::string> lines;
-  for (const host::Member& member : *members) {
-    const pid_t pid = member.process.identity.pid;
-    // Asleep and running are one: what matters is stopped, traced or gone.
-    const char state = inject::process_state(member.process.identity).value_or('X');
-    lines.push_back(fmt::format("state {}\n{}\n{}{}{}", state == 'R' ? 'S' : state, tracer_of(pid),
-                                text_of(fmt::format("/proc/{}/limits", pid)),
-                                text_of(fmt::format("/proc/{}/cgroup", pid)),
-                                text_of(fmt::format("/proc/{}/oom_score_adj", pid))));
-  }
-  std::sort(lines.begin(), lines.end());
-  std::string text = fmt::format("{} members\n", lines.size());
-  for (const std::string& line : lines) text += line;
-  return text;
-}
-
 std::string files_in(const std::string& folder) {
   std::vector<std::string> lines;
   std::error_code ignored;
@@ -84,6 +65,41 @@ std::string files_in(const std::string& folder) {
   std::sort(lines.begin(), lines.end());
   std::string text;
   for (const std::string& line : lines) text += line + "\n";
+  return text;
+}
+
+Snapshot network_by_tools() {
+  return {
+      {"nft rules", output_of({"nft", "list", "ruleset"})},
+      {"links", output_of({"ip", "-o", "link"})},
+      {"addresses", output_of({"ip", "-o", "address"})},
+      {"routes", output_of({"ip", "route", "show", "table", "all"})},
+      {"routing rules", output_of({"ip", "rule"})},
+      {"qdiscs", output_of({"tc", "qdisc", "show"})},
+      {"listening sockets", output_of({"ss", "-Hlntu"})},
+  };
+}
+
+// What a group allows, of versions one and two; not what its processes use.
+std::string values_of(const std::vector<std::string>& groups) {
+  std::string text;
+  for (const std::string& group : groups) {
+    for (const char* file :
+         {"cpu.cfs_quota_us", "cpu.cfs_period_us", "cpu.shares", "cpu.max", "cpu.weight",
+          "memory.limit_in_bytes", "memory.soft_limit_in_bytes", "memory.max", "memory.high",
+          "memory.swap.max", "pids.max", "io.max", "blkio.throttle.read_bps_device",
+          "blkio.throttle.write_bps_device", "blkio.throttle.read_iops_device",
+          "blkio.throttle.write_iops_device", "cgroup.procs", "cgroup.freeze"}) {
+      const auto value = base::read_pseudo_file(group + "/" + file);
+      if (!value.ok()) continue;
+      // One that was brought back has another number.
+      const bool processes = std::string_view(file) == "cgroup.procs";
+      text += fmt::format(
+          "{}/{} {}\n", group, file,
+          processes ? fmt::format("{} processes", std::count(value->begin(), value->end(), '\n'))
+                    : *value);
+    }
+  }
   return text;
 }
 
@@ -103,22 +119,41 @@ std::vector<std::string> only_in(const std::string& text, const std::string& oth
 
 }  // namespace
 
-Snapshot take_snapshot(const model::Service& service, const std::string& folder) {
-  return {
-      {"nft rules", output_of({"nft", "list", "ruleset"})},
-      {"links", output_of({"ip", "-o", "link"})},
-      {"addresses", output_of({"ip", "-o", "address"})},
-      {"routes", output_of({"ip", "route", "show", "table", "all"})},
-      {"routing rules", output_of({"ip", "rule"})},
-      {"qdiscs", output_of({"tc", "qdisc", "show"})},
-      {"listening sockets", output_of({"ss", "-Hlntu"})},
-      {"mounts", text_of("/proc/self/mounts")},
-      {"files", files_in(folder)},
-      {"unit", text_of("/run/fake-units/sweep.service")},
-      {"clock files", files_in("/run/squall-clock")},
-      {"target", members_of(service)},
-      {"watched files", watchers_of(folder)},
-  };
+std::string members_text(const model::Service& service) {
+  const auto members = host::find_members(host::real_host(), service);
+  if (!members.ok()) return members.error().to_string();
+  std::vector<std::string> lines;
+  for (const host::Member& member : *members) {
+    const pid_t pid = member.process.identity.pid;
+    // Asleep and running are one: what matters is stopped, traced or gone.
+    const char state = inject::process_state(member.process.identity).value_or('X');
+    lines.push_back(fmt::format("state {}\n{}\n{}{}{}", state == 'R' ? 'S' : state, tracer_of(pid),
+                                text_of(fmt::format("/proc/{}/limits", pid)),
+                                text_of(fmt::format("/proc/{}/cgroup", pid)),
+                                text_of(fmt::format("/proc/{}/oom_score_adj", pid))));
+  }
+  std::sort(lines.begin(), lines.end());
+  std::string text = fmt::format("{} members\n", lines.size());
+  for (const std::string& line : lines) text += line;
+  return text;
+}
+
+Snapshot take_snapshot(const Stage& stage, const model::Service& service, bool by_tools) {
+  Snapshot snapshot = by_tools ? network_by_tools() : network_state();
+  snapshot["mounts"] = text_of("/proc/self/mounts");
+  snapshot["files"] = files_in(stage.folder());
+  snapshot["unit"] = text_of("/run/fake-units/sweep.service");
+  snapshot["clock files"] = files_in("/run/squall-clock");
+  snapshot["target"] = members_text(service);
+  snapshot["watched files"] = watchers_of(stage.folder());
+  snapshot["control groups"] = values_of(stage.groups());
+  return snapshot;
+}
+
+std::string shown_by_tools() {
+  std::string text;
+  for (const auto& [what, shown] : network_by_tools()) text += what + ":\n" + shown;
+  return text;
 }
 
 void add_bpf_links(Snapshot& snapshot) {

@@ -20,11 +20,11 @@ namespace {
 using namespace std::chrono_literals;
 
 // Kinds whose effect needs traffic are reverted without having had one.
-constexpr base::Duration kEffectPatience = 100ms;
+constexpr base::Duration kEffectPatience = 40ms;
 constexpr base::Duration kLimit = 20s;
 constexpr base::Duration kLookLimit = 2s;  // nobody renews meanwhile
-constexpr int kLookMilliseconds = 5;
-constexpr int kTurnMilliseconds = 20;
+constexpr int kLookMilliseconds = 1;
+constexpr int kTurnMilliseconds = 10;
 
 class Driver {
  public:

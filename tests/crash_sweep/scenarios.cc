@@ -1,17 +1,6 @@
 #include "scenarios.h"
 
-#include <arpa/inet.h>
-#include <fmt/format.h>
-#include <net/if.h>
-#include <netinet/in.h>
-#include <poll.h>
-#include <sched.h>
-#include <sys/ioctl.h>
-#include <sys/mount.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
-#include <csignal>
+#include <algorithm>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
@@ -19,153 +8,31 @@
 #include "host/host.h"
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
-#include "support/fake_systemd.h"
+#include "stage.h"
 
 namespace squall::crash_sweep {
 
 namespace {
 
-base::Status enter_namespaces() {
-  if (::unshare(CLONE_NEWNET | CLONE_NEWNS) != 0)
-    return base::system_error("make a network namespace", errno);
-  if (::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0)
-    return base::system_error("make mounts private", errno);
-  const base::UniqueFd socket{::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)};
-  ifreq request{};
-  request.ifr_name[0] = 'l';
-  request.ifr_name[1] = 'o';
-  request.ifr_flags = IFF_UP | IFF_RUNNING;
-  if (::ioctl(socket.get(), SIOCSIFFLAGS, &request) != 0)
-    return base::system_error("set up loopback", errno);
-  return {};
-}
+constexpr std::size_t kCostly = 40;
 
-base::Result<base::UniqueFd> listen_on_loopback(std::uint16_t& port) {
-  base::UniqueFd listener{::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)};
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof name;
-  if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 ||
-      ::listen(listener.get(), 16) != 0 ||
-      ::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&name), &length) != 0)
-    return base::system_error("listen on loopback", errno);
-  port = ntohs(name.sin_port);
-  return listener;
+bool is_staged(std::string_view kind) {
+  return std::any_of(scenarios().begin(), scenarios().end(),
+                     [&](const Scenario& scenario) { return scenario.kind == kind; });
 }
-
-// Does not contain the folder's path, by which the target is known.
-std::string own_user_mark(const std::string& folder) {
-  return "own-user-of-" + folder.substr(folder.rfind('/') + 1);
-}
-constexpr uid_t kOwnUser = 47'054;  // nobody else's on any host
 
 }  // namespace
 
-base::Result<Stage> Stage::make(const std::string& folder) {
-  SQUALL_TRY(enter_namespaces());
-  Stage stage;
-  stage.folder_ = folder;
-  if (::access("/usr/bin/systemctl", X_OK) == 0) {
-    SQUALL_TRY(test::stand_in_for_systemd(folder));
-    SQUALL_TRY(test::write_fake_unit("sweep.service"));
-  }
-  const std::string disk = folder + "/disk";
-  SQUALL_TRY(base::make_directories(disk));
-  if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
-    return base::system_error("mount a filesystem", errno);
-  SQUALL_TRY(base::make_directories(base::join_path(folder, "data")));
-  std::uint16_t port = 0;
-  SQUALL_ASSIGN(stage.listener_, listen_on_loopback(port));
-  model::Service target;
-  target.name = "target";
-  target.process.exe = "victim_for_tests";
-  target.process.argv_contains = folder;
-  target.start = {VICTIM_PROGRAM, folder};
-  target.expected_members = 1;
-  model::Service own_user;
-  own_user.name = "own-user";
-  own_user.process.exe = "victim_for_tests";
-  own_user.process.argv_contains = own_user_mark(folder);
-  model::Service server;
-  server.name = "server";
-  server.listens = model::ListenAddress{.address = "127.0.0.1", .port = port};
-  model::Service users;
-  users.name = "users";
-  users.external = true;
-  users.depends_on = {"server"};
-  model::Service box;
-  box.name = "box";
-  box.container.name = "box";
-  stage.map_.services = {target, own_user, server, users, box};
-  stage.map_.name = "crash-sweep";
-  stage.map_.directory = folder;
-  stage.map_.file = folder + "/squall.yaml";
-  return stage;
-}
-
-const model::Service& Stage::target_of(const Scenario& scenario) const {
-  return scenario.kind.starts_with("container.") ? map_.services.back() : target();
-}
-
-std::string Stage::missing_for(const Scenario& scenario) const {
-  return scenario.kind.starts_with("container.") ? test::Podman::missing() : std::string{};
-}
-
-base::Status Stage::set_up(const Scenario& scenario) {
-  if (&target_of(scenario) != &target()) {
-    if (podman_) return {};
-    // Below a name that the snapshot leaves out: an engine writes as it likes.
-    const std::string home = folder_ + "/state-podman";
-    SQUALL_TRY(base::make_directories(home));
-    podman_ = std::make_unique<test::Podman>(home);
-    SQUALL_TRY(podman_->start_service());
-    podman_->start("box");
-    return {};
-  }
-  // It ends by itself after two minutes, so that none is left behind.
-  if (base::BootClock::now() - started_ > std::chrono::seconds(60)) tear_down();
-  SQUALL_ASSIGN(const auto members, host::find_members(host::real_host(), target()));
-  if (!members.empty()) return {};
-  started_ = base::BootClock::now();
-  base::SpawnOptions options;
-  options.argv = target().start;
-  options.new_session = true;
-  SQUALL_ASSIGN(auto child, base::spawn(options));
-  SQUALL_TRY(end_own_user());
-  SQUALL_ASSIGN(own_user_, base::spawn({.argv = {VICTIM_PROGRAM, own_user_mark(folder_)},
-                                        .user = kOwnUser,
-                                        .parent_death_signal = SIGKILL}));
-  return {};
-}
-
-base::Status Stage::end_own_user() {
-  if (!own_user_.pidfd().valid()) return {};
-  if (!own_user_.pidfd().ended()) SQUALL_TRY(own_user_.pidfd().signal(SIGKILL));
-  SQUALL_ASSIGN([[maybe_unused]] const int status, own_user_.wait(std::chrono::seconds(5)));
-  return {};
-}
-
-void Stage::tear_down() {
-  podman_.reset();
-  const auto members = host::find_members(host::real_host(), target());
-  if (!members.ok()) return;
-  for (const host::Member& member : *members) {
-    const auto process = base::PidFd::open(member.process.identity);
-    if (!process.ok() || !process->signal(SIGKILL).ok()) continue;
-    pollfd request{.fd = process->get(), .events = POLLIN, .revents = 0};
-    ::poll(&request, 1, 5000);
-  }
-}
-
-// A new kind is one line here. FOLDER stands for the stage's folder, in which `disk` is a
-// filesystem of its own.
+// A new kind is one line here, or says below why it is not.
 const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
       {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})",
        "prlimit --pid PID --core=4096:8192"},
       {"process.kill", "process.kill",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGKILL",
+           "restore": "start", "limit": 20000000000})"},
+      {"process.crash_loop", "process.crash_loop",
+       R"({"service": "target", "count": 1, "random": true, "after": 10000000, "most": 3,
            "restore": "start", "limit": 20000000000})"},
       {"process.restart", "process.restart",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGTERM",
@@ -182,17 +49,52 @@ const std::vector<Scenario>& scenarios() {
       {"network.blackhole", "network.blackhole",
        R"({"from": "users", "to": "server", "direction": "both"})"},
       // The replies to one of several callers of the same user: BPF tells them apart.
-      {"network.blackhole.marked", "network.blackhole",
-       R"({"from": "target", "to": "server", "direction": "replies"})"},
+      {.name = "network.blackhole.marked",
+       .kind = "network.blackhole",
+       .parameters = R"({"from": "target", "to": "server", "direction": "replies"})",
+       .by_host_numbers = true},
       {"network.loss", "network.loss",
        R"({"from": "users", "to": "server", "direction": "both", "share": 0.5})"},
       {"network.reset", "network.reset", R"({"from": "users", "to": "server", "new": "refuse"})"},
       {"network.latency", "network.latency",
        R"({"from": "users", "to": "server", "direction": "both", "delay": 10000000,
            "jitter": 1000000, "distribution": "normal", "keep_order": true})"},
+      {"network.bandwidth", "network.bandwidth",
+       R"({"from": "users", "to": "server", "direction": "both", "rate": 1048576,
+           "buffer": 100000000})"},
+      {"network.burst_loss", "network.burst_loss",
+       R"({"from": "users", "to": "server", "direction": "both", "share": 0.1, "burst": 5,
+           "loss_between": 0.01})"},
+      {"network.reorder", "network.reorder",
+       R"({"from": "users", "to": "server", "direction": "both", "share": 0.2, "by": 5000000})"},
+      {"network.duplicate", "network.duplicate",
+       R"({"from": "users", "to": "server", "direction": "both", "share": 0.5})"},
+      {"network.corrupt", "network.corrupt",
+       R"({"from": "users", "to": "server", "direction": "both", "share": 0.5,
+           "checksum": "wrong"})"},
       {"network.dns", "network.dns",
        R"({"service": "own-user", "name": "*.internal", "answer": "nxdomain"})"},
+      {"resource.cpu_load", "resource.cpu_load", R"({"processors": 1, "load": 0.05})"},
+      {.name = "resource.cpu_quota",
+       .kind = "resource.cpu_quota",
+       .parameters = R"({"service": "grouped", "count": 1, "random": true, "processors": 0.5})",
+       .service = "grouped"},
+      {.name = "resource.memory_limit",
+       .kind = "resource.memory_limit",
+       .parameters = R"({"service": "grouped", "count": 1, "random": true, "limit": 134217728})",
+       .service = "grouped"},
+      {.name = "resource.pids",
+       .kind = "resource.pids",
+       .parameters = R"({"service": "grouped", "count": 1, "random": true, "left": 2})",
+       .service = "grouped"},
+      {.name = "resource.io_throttle",
+       .kind = "resource.io_throttle",
+       .parameters = R"({"service": "grouped", "count": 1, "random": true, "path": "FOLDER",
+                         "read_bytes": 1048576, "write_operations": 100})",
+       .service = "grouped"},
       {"resource.memory_fill", "resource.memory_fill", R"({"size": 4194304, "reserve": 67108864})"},
+      {"resource.disk_fill", "resource.disk_fill",
+       R"({"path": "FOLDER/disk", "leave": "64KiB", "reserve": false})"},
       {"resource.inodes", "resource.inodes", R"({"path": "FOLDER/disk", "leave": "10"})"},
       {"resource.io_saturation", "resource.io_saturation",
        R"({"path": "FOLDER", "operation": "mixed", "depth": 2, "block": 65536, "share": 0.2,
@@ -202,6 +104,8 @@ const std::vector<Scenario>& scenarios() {
        "prlimit --pid PID --nofile=111:20000"},
       {"resource.port", "resource.port",
        R"({"port": 47113, "address": "127.0.0.1", "protocol": "tcp"})"},
+      {"resource.connections", "resource.connections",
+       R"({"service": "server", "connections": 4, "hold": "tcp"})"},
       {"disk.latency", "disk.latency",
        R"({"service": "target", "count": 1, "random": true, "path": "data", "tree": true,
            "delay": 10000000, "jitter": 0, "opens": true, "reads": true, "writes": true,
@@ -214,13 +118,73 @@ const std::vector<Scenario>& scenarios() {
       {"syscall.fault", "syscall.fault",
        R"({"service": "target", "count": 1, "random": true, "calls": ["pause"],
            "delay": 20000000, "jitter": 0, "done": false, "share": 1.0, "children": true})"},
-      {"container.pause", "container.pause", R"({"service": "box", "count": 1, "random": true})"},
+      {.name = "container.pause",
+       .kind = "container.pause",
+       .parameters = R"({"service": "box", "count": 1, "random": true})",
+       .service = "box",
+       .sample = kCostly},
+      {.name = "container.kill",
+       .kind = "container.kill",
+       .parameters = R"({"service": "box", "count": 1, "random": true, "signal": "SIGKILL",
+                         "restore": "start", "limit": 20000000000})",
+       .service = "box",
+       .sample = kCostly},
+      {.name = "container.stop",
+       .kind = "container.stop",
+       .parameters = R"({"service": "box", "count": 1, "random": true, "grace": 1000000000,
+                         "limit": 20000000000})",
+       .service = "box",
+       .sample = kCostly},
+      {.name = "container.restart",
+       .kind = "container.restart",
+       .parameters = R"({"service": "box", "count": 1, "random": true, "grace": 1000000000,
+                         "limit": 20000000000})",
+       .service = "box",
+       .sample = kCostly},
+      {.name = "redis.failover",
+       .kind = "redis.failover",
+       .parameters = R"({"service": "queue", "action": "kill", "restore": "start",
+                         "limit": 20000000000})",
+       .service = "queue",
+       .sample = kCostly},
+      {.name = "postgres.failover",
+       .kind = "postgres.failover",
+       .parameters = R"({"service": "db", "action": "kill", "restore": "start",
+                         "limit": 20000000000})",
+       .service = "db",
+       .sample = kCostly},
+      // An instance that is two files: whether it runs, and its boot id.
+      {"host.reboot", "host.reboot",
+       R"({"service": "users", "argv": ["FOLDER/new-boot"],
+           "boot_id_argv": ["/bin/cat", "FOLDER/state-boot-id"],
+           "timeout": 5000000000, "limit": 20000000000})"},
+      {"host.power_off", "host.power_off",
+       R"({"service": "users", "off_argv": ["/usr/bin/touch", "FOLDER/powered-off"],
+           "on_argv": ["/bin/rm", "-f", "FOLDER/powered-off"],
+           "alive_argv": ["/usr/bin/test", "!", "-e", "FOLDER/powered-off"],
+           "timeout": 5000000000, "limit": 20000000000})"},
       {"command", "command",
        R"({"argv": ["/usr/bin/touch", "made-by-a-fault"],
            "revert_argv": ["/bin/rm", "-f", "made-by-a-fault"],
            "timeout": 5000000000})"},
   };
   return kAll;
+}
+
+const std::vector<Untried>& untried() {
+  static const std::vector<Untried> kAll = {};
+  return kAll;
+}
+
+std::vector<std::string> forgotten_kinds() {
+  std::vector<std::string> forgotten;
+  for (const inject::FaultKind* kind : inject::all_kinds()) {
+    const std::string_view name = kind->descriptor->name;
+    const bool named = std::any_of(untried().begin(), untried().end(),
+                                   [&](const Untried& entry) { return entry.kind == name; });
+    if (!named && !is_staged(name)) forgotten.emplace_back(name);
+  }
+  return forgotten;
 }
 
 base::Result<model::FaultBinding> bind(const Stage& stage, const Scenario& scenario) {

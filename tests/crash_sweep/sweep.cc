@@ -15,6 +15,7 @@
 
 #include "base/files.h"
 #include "base/process.h"
+#include "forked_tracer.h"
 #include "inject/client.h"
 #include "inject/process_table.h"
 #include "inject/registry.h"
@@ -32,6 +33,8 @@ constexpr base::Duration kLifeLimit = 40s;
 constexpr base::Duration kUndoneLimit = 6s;
 // A run may make a few more calls than the one that was recorded.
 constexpr int kMoreCalls = 1;
+// For each kind: the holder at a call, and the keeper at one that the seed chooses.
+constexpr std::size_t kPairs = 150;
 
 template <typename Condition>
 bool wait_until(base::Duration limit, const Condition& condition) {
@@ -49,6 +52,29 @@ bool listed(const std::vector<std::string>& list, const std::string& word) {
 
 bool is_holder(const std::string& role) {
   return role == "holder" || role == "replays" || role == "pair";
+}
+
+// As many of each call as of any other, as far as there are so many.
+std::vector<Point> stratified(std::vector<Point> points, std::size_t most,
+                              std::mt19937_64& random) {
+  if (points.size() <= most) return points;
+  std::shuffle(points.begin(), points.end(), random);
+  std::map<std::string, std::size_t> count;
+  std::vector<std::pair<std::size_t, Point>> ranked;
+  for (Point& point : points) {
+    const std::size_t rank = count[point.call.name]++;
+    ranked.emplace_back(rank, std::move(point));
+  }
+  std::stable_sort(ranked.begin(), ranked.end(),
+                   [](const auto& one, const auto& other) { return one.first < other.first; });
+  points.clear();
+  for (std::size_t i = 0; i < most; ++i) points.push_back(std::move(ranked[i].second));
+  return points;
+}
+
+// Forked and not executed: strace would count the calls of those who forked them, too.
+bool is_forked(const std::string& role) {
+  return role == "starter" || role == "worker";
 }
 
 }  // namespace
@@ -72,35 +98,42 @@ struct Sweep::Life {
   bool somebody_lives = false;
 };
 
-Sweep::Sweep(Options options, Stage stage, std::string self)
-    : options_(std::move(options)), stage_(std::move(stage)), self_(std::move(self)) {}
+Sweep::Sweep(Options options, Stage stage, std::string self, bool isolated, Totals& totals)
+    : options_(std::move(options)),
+      stage_(std::move(stage)),
+      self_(std::move(self)),
+      isolated_(isolated),
+      totals_(totals) {}
 
 Sweep::~Sweep() {
+  end_all();
   stage_.tear_down();
 }
 
-int Sweep::run() {
+void Sweep::run() {
   read_done();
   for (const Scenario& scenario : scenarios()) {
-    if (!listed(options_.kinds, scenario.name)) continue;
-    if (const std::string missing = stage_.missing_for(scenario); !missing.empty()) {
-      std::cout << fmt::format("{:<20} skipped: {}\n", scenario.name, missing);
+    if (scenario.by_host_numbers == isolated_ || !listed(options_.kinds, scenario.name)) continue;
+    if (options_.until_residue && !totals_.clean()) break;
+    // A sample is parted by kinds, for each shard has to record a kind anew; else by points.
+    const bool whole = options_.sample > 0 || options_.foreign;
+    if (whole && !is_mine(scenario.name)) continue;
+    const bool counts = whole || options_.shard % options_.jobs == 1 % options_.jobs;
+    if (const std::string missing = Stage::missing_for(scenario); !missing.empty()) {
+      if (counts) std::cout << fmt::format("{:<20} skipped: {}\n", scenario.name, missing);
       continue;
     }
     scenario_ = &scenario;
-    ++kinds_;
+    if (counts) ++totals_.kinds;
     if (!options_.foreign)
       sweep(scenario);
-    else if (&stage_.target_of(scenario) == &stage_.target())  // not for containers
+    else if (scenario.service == "target" || scenario.service == "grouped")
       sweep_foreign(scenario);
-    if (options_.until_residue && residues_ + false_claims_ > 0) break;
   }
-  std::cout << fmt::format(
-      "crash sweep: {} points ({} kills, {} failing calls), {} kinds, {} residues, {} false "
-      "reverts; {} left to cleanup; {} lives beside others\n",
-      kills_ + failing_calls_, kills_, failing_calls_, kinds_, residues_, false_claims_,
-      needed_cleanup_, foreign_lives_);
-  return residues_ + false_claims_ + broken_ == 0 ? 0 : 1;
+}
+
+bool Sweep::is_mine(const std::string& name) const {
+  return std::hash<std::string>{}(name) % options_.shards == options_.shard - 1;
 }
 
 std::string Sweep::trace_file(const std::string& who) const {
@@ -124,7 +157,7 @@ std::vector<std::string> Sweep::engine_argv(const Point& point) const {
   const auto add = [&](const std::vector<std::string>& words) {
     argv.insert(argv.end(), words.begin(), words.end());
   };
-  const bool everybody = !point.disturbs() && point.role != "replays";
+  const bool everybody = !point.disturbs() && point.role != "replays" && !is_forked(point.role);
   if (everybody || point.role == "engine") add(tracer("engine", point, point.call));
   add({self_, "engine", fmt::format("sweep-{}", lives_), stage_.folder(),
        stage_.folder() + "/state-binding.json",
@@ -136,6 +169,11 @@ std::vector<std::string> Sweep::engine_argv(const Point& point) const {
   if (everybody || is_holder(point.role)) {
     add({self_, "once", point.role == "replays" ? "later" : "first", once_mark()});
     add(tracer(is_holder(point.role) ? point.role : "holder", point, point.call));
+  }
+  if (is_forked(point.role)) {
+    add({self_, "once", "first", once_mark(), self_, "trace", point.role, trace_file(point.role),
+         point.disturbs() ? point.call.name : "-", std::to_string(point.call.number),
+         point.error.empty() ? "-" : point.error});
   }
   add({self_, "holder", stage_.folder()});  // so that processes of this sweep can be told
   return argv;
@@ -176,11 +214,15 @@ std::vector<Point> Sweep::points_of(const Scenario& scenario, const std::string&
       points.push_back(point);
     }
   }
-  if (options_.sample > 0 && points.size() > options_.sample) {
-    std::shuffle(points.begin(), points.end(), random);
-    points.resize(options_.sample);
-  }
-  return points;
+  // By their names: each shard recorded on its own, and its list may differ in a call or two.
+  const bool parted = options_.sample == 0;
+  std::erase_if(points, [&](const Point& point) { return parted && !is_mine(point.name()); });
+  std::size_t most = points.size();
+  if (role == "pair") most = kPairs / options_.shards + 1;
+  if (scenario.sample > 0) most = scenario.sample / options_.shards + 1;
+  // Those of which a life takes seconds: half as many.
+  if (!parted) most = scenario.sample > 0 ? (options_.sample + 1) / 2 : options_.sample;
+  return stratified(std::move(points), most, random);
 }
 
 // Once undisturbed: it must work, and it leaves the lists of calls.
@@ -188,17 +230,18 @@ bool Sweep::record(const Scenario& scenario, const std::string& role) {
   Point undisturbed{.scenario = &scenario, .role = role, .call = {}, .error = {}, .second = {}};
   const Life life = live(undisturbed);
   const bool works = life.broken.empty() && life.exit_status == 0 && judge(undisturbed, life);
+  const bool alone = role != "everybody";
   const std::vector<std::string> traced =
-      role == "replays" ? std::vector<std::string>{role}
-                        : std::vector<std::string>{"engine", "keeper", "holder"};
+      alone ? std::vector<std::string>{role}
+            : std::vector<std::string>{"engine", "keeper", "holder"};
   for (const std::string& who : traced) recorded_[who] = recorded_calls(trace_file(who));
-  const std::string writer = role == "replays" ? role : "holder";
+  const std::string writer = alone ? role : "holder";
   for (const std::string& text : unsynced_notes(trace_file(writer))) {
-    ++residues_;
+    ++totals_.residues;
     say(undisturbed, "RESIDUE", text);
   }
   if (works) return true;
-  ++broken_;
+  ++totals_.broken;
   std::cout << fmt::format("BROKEN  {}: does not even work undisturbed ({}): {}{}\n",
                            undisturbed.name(), life.exit_status, life.broken, life.said)
             << std::flush;
@@ -206,28 +249,30 @@ bool Sweep::record(const Scenario& scenario, const std::string& role) {
 }
 
 void Sweep::sweep(const Scenario& scenario) {
-  const bool replays = listed(options_.roles, "replays");
   if (!record(scenario, "everybody")) return;
-  if (replays && !record(scenario, "replays")) return;
+  for (const char* role : {"replays", "starter", "worker"}) {
+    if (listed(options_.roles, role) && !record(scenario, role)) return;
+  }
   for (const std::string& role : options_.roles) {
     for (const bool failing : {false, true}) {
       if (!(failing ? options_.failing_calls && role != "pair" : options_.kills)) continue;
-      const int before = residues_ + false_claims_;
+      if (failing && is_forked(role) && !kForkedCallsCanFail) continue;
+      int dirty = 0;
       int done = 0;
-      std::size_t number = 0;
       for (const Point& point : points_of(scenario, role, failing)) {
-        if (number++ % options_.shards != options_.shard - 1 || done_.contains(point.name()))
-          continue;
-        ++(failing ? failing_calls_ : kills_);
+        if (done_.contains(point.name())) continue;
+        ++(failing ? totals_.failing_calls : totals_.kills);
         ++done;
         if (options_.verbose) std::cout << point.name() << std::endl;
         const bool clean = try_point(point);
         if (!clean && options_.until_residue) return;
-        if (clean) mark_done(point);
+        if (clean)
+          mark_done(point);
+        else
+          ++dirty;
       }
       std::cout << fmt::format("{:<20} {:<8} {:<7} {:>5} points {:>3} residues\n", scenario.name,
-                               role, failing ? "fails" : "killed", done,
-                               residues_ + false_claims_ - before)
+                               role, failing ? "fails" : "killed", done, dirty)
                 << std::flush;
     }
   }
@@ -247,8 +292,11 @@ Sweep::Life Sweep::live(const Point& point) {
     life.broken = ready.error().to_string();
     return life;
   }
-  wait_until(kUndoneLimit, [&] { return look().at("target").starts_with("1 "); });
-  const auto binding = bind(stage_, *point.scenario);
+  await_members();
+  // Servers that were just started may want a moment until a fault can be bound.
+  auto binding = bind(stage_, *point.scenario);
+  wait_until(kUndoneLimit,
+             [&] { return binding.ok() || (binding = bind(stage_, *point.scenario)).ok(); });
   const std::string file = stage_.folder() + "/state-binding.json";
   if (!binding.ok() || !base::write_file_atomically(file, model::to_json(*binding).dump()).ok()) {
     life.broken = binding.ok() ? "cannot write " + file : binding.error().to_string();
@@ -262,6 +310,7 @@ Sweep::Life Sweep::live(const Point& point) {
   base::SpawnOptions options;
   options.argv = engine_argv(point);
   options.new_session = true;
+  options.parent_death_signal = SIGKILL;
   const std::string errors = stage_.folder() + "/state-errors";
   const base::UniqueFd error_file{
       ::open(errors.c_str(), O_CREAT | O_TRUNC | O_RDWR | O_CLOEXEC, 0600)};
@@ -305,31 +354,39 @@ Sweep::Life Sweep::live(const Point& point) {
   return life;
 }
 
+void Sweep::await_members() const {
+  const model::Service& service = stage_.target_of(*scenario_);
+  const std::string all = fmt::format("{} members", Stage::members_of(service));
+  wait_until(kUndoneLimit, [&] { return members_text(service).starts_with(all); });
+}
+
 bool Sweep::judge(const Point& point, const Life& life) {
   if (!life.broken.empty()) {
-    ++residues_;
+    ++totals_.residues;
     return say(point, "BROKEN ", life.broken);
   }
   bool clean = true;
   for (const std::string& line : life.told_too_soon) clean = say(point, "FALSE  ", line);
-  if (!clean) ++false_claims_;
+  if (!clean) ++totals_.false_claims;
   const bool was_clean = clean;
   for (const std::string& line : life.residue) clean = say(point, "RESIDUE", line);
   if (life.somebody_lives) clean = say(point, "RESIDUE", "a process of ours does not end");
   if (!life.cleanup_error.empty()) clean = say(point, "RESIDUE", "cleanup: " + life.cleanup_error);
-  // A killed replay needs another one, and a call that fails may be the one that undoes it. But
-  // then somebody must have said so.
-  const bool may_need_help = point.role == "replays" || !point.error.empty();
+  // A killed replay needs another one, a holder without its starter can start no program that
+  // undoes something, and a call that fails may be the one that undoes it. But then somebody must
+  // have said so.
+  const bool may_need_help =
+      point.role == "replays" || is_forked(point.role) || !point.error.empty();
   const bool said_so = life.exit_status != static_cast<int>(DriverExit::kVerified);
   if (!life.undone_by_itself) {
     if (may_need_help && said_so)
-      ++needed_cleanup_;
+      ++totals_.needed_cleanup;
     else
       clean =
           say(point, "RESIDUE",
               fmt::format("not undone by itself (engine: {}); {}", life.exit_status, life.said));
   }
-  if (was_clean && !clean) ++residues_;
+  if (was_clean && !clean) ++totals_.residues;
   return clean;
 }
 
@@ -349,7 +406,7 @@ bool Sweep::nothing_is_left() const {
 
 Snapshot Sweep::look() const {
   if (foreign_ != nullptr) return foreign_->look();
-  Snapshot all = take_snapshot(stage_.target_of(*scenario_), stage_.folder());
+  Snapshot all = take_snapshot(stage_, stage_.target_of(*scenario_));
   if (options_.alone) add_bpf_links(all);
   return all;
 }
@@ -364,7 +421,7 @@ void Sweep::sweep_foreign(const Scenario& scenario) {
     if (auto ready = stage_.set_up(scenario); !ready.ok()) failure = ready.error().to_string();
     foreign_ = std::make_unique<Foreign>(stage_);
     foreign_error_.clear();
-    wait_until(kUndoneLimit, [&] { return look().at("target").starts_with("1 "); });
+    await_members();
     if (auto planted = foreign_->plant(); !planted.ok()) failure = planted.error().to_string();
     if (with_fault) {
       const Life life = live(point);
@@ -381,24 +438,37 @@ void Sweep::sweep_foreign(const Scenario& scenario) {
   }
   expected_.reset();
   unclean_ = true;
-  ++foreign_lives_;
+  ++totals_.foreign_lives;
   if (!failure.empty()) {
-    ++broken_;
+    ++totals_.broken;
     say(point, "BROKEN ", failure);
   }
 }
 
-// Whether any engine, keeper, holder or starter of this sweep still runs.
-bool Sweep::somebody_lives() const {
+// Engines, keepers, holders, starters, workers and tracers of this sweep that still run.
+std::vector<base::ProcessIdentity> Sweep::who_lives() const {
+  std::vector<base::ProcessIdentity> living;
   const auto table = inject::read_process_table();
-  if (!table.ok()) return true;
-  return std::any_of(table->begin(), table->end(), [&](const inject::ProcessEntry& entry) {
-    if (entry.state == 'Z' || entry.state == 'X') return false;
+  for (const auto& entry : table.ok() ? *table : std::vector<inject::ProcessEntry>{}) {
+    if (entry.state == 'Z' || entry.state == 'X' || entry.identity.pid == ::getpid()) continue;
     const std::string arguments =
         base::read_pseudo_file(fmt::format("/proc/{}/cmdline", entry.identity.pid)).value_or("");
-    return arguments.find(stage_.folder()) != std::string::npos &&
-           (arguments.starts_with(self_) || arguments.starts_with(kStrace));
-  });
+    if (arguments.find(stage_.folder()) != std::string::npos &&
+        (arguments.starts_with(self_) || arguments.starts_with(kStrace)))
+      living.push_back(entry.identity);
+  }
+  return living;
+}
+
+// Whoever a bug kept alive, and who was started in their place meanwhile.
+void Sweep::end_all() const {
+  for (int tries = 0; tries < 3 && somebody_lives(); ++tries) {
+    for (const base::ProcessIdentity& identity : who_lives()) {
+      const auto process = base::PidFd::open(identity);
+      if (!process.ok() || !process->signal(SIGKILL).ok()) continue;
+    }
+    wait_until(1s, [&] { return !somebody_lives(); });
+  }
 }
 
 void Sweep::read_done() {

@@ -3,6 +3,7 @@
 // compares the host with what it was before. A process of one thread changes nothing that others
 // can see between two system calls, so killing it at each of them is killing it anywhere.
 
+#include <atomic>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -11,16 +12,19 @@
 #include <string>
 #include <vector>
 
+#include "base/fd.h"
 #include "calls.h"
 #include "foreign.h"
 #include "host_snapshot.h"
 #include "scenarios.h"
+#include "stage.h"
 
 namespace squall::crash_sweep {
 
 struct Options {
   std::vector<std::string> kinds;  // empty: all
-  std::vector<std::string> roles = {"engine", "keeper", "holder", "replays", "pair"};
+  std::vector<std::string> roles = {"engine",  "keeper", "holder", "replays",
+                                    "starter", "worker", "pair"};
   bool kills = true;
   bool failing_calls = true;
   std::vector<std::string> calls;  // only those of these names, or the one `name#3`; empty: all
@@ -28,11 +32,25 @@ struct Options {
   std::uint64_t seed = 1;
   std::size_t shard = 1;
   std::size_t shards = 1;
+  std::size_t jobs = 1;
   std::string resume;
   bool until_residue = false;
   bool foreign = false;
   bool verbose = false;
   bool alone = false;  // nobody else uses BPF: its links are compared, too
+};
+
+// What came of a sweep. In memory that all its processes share.
+struct Totals {
+  std::atomic<int> kills = 0;
+  std::atomic<int> failing_calls = 0;
+  std::atomic<int> kinds = 0;
+  std::atomic<int> residues = 0;
+  std::atomic<int> false_claims = 0;
+  std::atomic<int> needed_cleanup = 0;
+  std::atomic<int> foreign_lives = 0;
+  std::atomic<int> broken = 0;
+  bool clean() const { return residues + false_claims + broken == 0; }
 };
 
 // Whose calls are disturbed, which, and how.
@@ -48,13 +66,13 @@ struct Point {
 
 class Sweep {
  public:
-  Sweep(Options options, Stage stage, std::string self);
+  // Of the scenarios only those that can do with process numbers of their own, or only the others.
+  Sweep(Options options, Stage stage, std::string self, bool isolated, Totals& totals);
   ~Sweep();
   Sweep(const Sweep&) = delete;
   Sweep& operator=(const Sweep&) = delete;
 
-  // Returns the exit status: 0 without residues.
-  int run();
+  void run();
 
  private:
   struct Life;  // what became of one
@@ -66,13 +84,17 @@ class Sweep {
   Life live(const Point& point);
   void sweep_foreign(const Scenario& scenario);
   Snapshot look() const;
+  void await_members() const;
   bool judge(const Point& point, const Life& life);
   std::vector<std::string> engine_argv(const Point& point) const;
   std::vector<std::string> tracer(const std::string& who, const Point& point,
                                   const Call& call) const;
   std::string trace_file(const std::string& who) const;
+  bool is_mine(const std::string& name) const;
   bool nothing_is_left() const;
-  bool somebody_lives() const;
+  std::vector<base::ProcessIdentity> who_lives() const;
+  bool somebody_lives() const { return !who_lives().empty(); }
+  void end_all() const;
   bool say(const Point& point, std::string_view what, const std::string& text);
   void read_done();
   void mark_done(const Point& point) const;
@@ -83,6 +105,8 @@ class Sweep {
   Options options_;
   Stage stage_;
   std::string self_;
+  bool isolated_;
+  Totals& totals_;
   std::set<std::string> done_;
   const Scenario* scenario_ = nullptr;                 // at hand
   std::map<std::string, std::vector<Call>> recorded_;  // by whom, of the scenario at hand
@@ -91,14 +115,6 @@ class Sweep {
   std::optional<Snapshot> expected_;
   std::string foreign_error_;
   int lives_ = 0;
-  int kills_ = 0;
-  int failing_calls_ = 0;
-  int kinds_ = 0;
-  int residues_ = 0;
-  int false_claims_ = 0;
-  int needed_cleanup_ = 0;
-  int foreign_lives_ = 0;
-  int broken_ = 0;
   bool unclean_ = false;  // the last life left something
 };
 

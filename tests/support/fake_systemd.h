@@ -17,7 +17,8 @@ namespace squall::test {
 inline constexpr const char* kFakeUnits = "/run/fake-units";
 
 // A unit is a file with lines of `systemctl show`; its invocation lies beside it. `fail-stop` or
-// `fail-start` in the folder makes that fail.
+// `fail-start` in the folder makes that fail, `slow-stop` and `slow-start` last until they are
+// gone.
 inline constexpr const char* kFakeSystemctl = R"sh(#!/bin/sh
 units=/run/fake-units
 verb=
@@ -32,6 +33,7 @@ if [ "$verb" = show ]; then
   exit 0
 fi
 echo "$verb $unit" >> "$units/log"
+while [ -e "$units/slow-$verb" ]; do sleep 0.01; done
 if [ -e "$units/fail-$verb" ]; then echo "Job for $unit failed." >&2; exit 1; fi
 case $verb in
   stop) sed -i 's/^ActiveState=.*/ActiveState=inactive/' "$units/$unit" ;;

@@ -61,6 +61,23 @@ class UnitStop : public InjectTest {
   base::LeaseId lease_;
 };
 
+// systemctl runs, and systemd shows the unit as active until it has heard of it.
+TEST_F(UnitStop, AStopUnderWayEndsBeforeItIsUndone) {
+  const std::string slow = std::string(test::kFakeUnits) + "/slow-stop";
+  ASSERT_TRUE(base::write_file_atomically(slow, "").ok());
+  start_holder();
+  const auto lease = arm(bind_or_die("process.unit_stop", stop("demo")));
+  wait_until([] { return unit("log").find("stop demo.service") != std::string::npos; }, "a stop");
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  wait_for(LeaseState::kReverting);
+  EXPECT_TRUE(is("active"));
+  ::unlink(slow.c_str());
+  const auto verified = wait_for(LeaseState::kVerified);
+  EXPECT_NE(verified.text.find("active"), std::string::npos) << verified.text;
+  EXPECT_TRUE(is("active"));
+  EXPECT_NE(unit("log").find("start demo.service"), std::string::npos) << verified.text;
+}
+
 TEST_F(UnitStop, IsStoppedOnceAndStartedOnce) {
   put_in_force();
   ASSERT_TRUE(client_->revert(lease_, "asked").ok());

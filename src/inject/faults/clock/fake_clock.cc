@@ -238,10 +238,18 @@ class FakeClock final : public Fault {
     return {};
   }
 
-  // Replaced as a whole: a member reads it at any moment.
+  // Replaced as a whole: a member reads it at any moment. Under a name that a replay knows, too.
   base::Status write_clock(const std::string& text) const {
-    return base::write_file_atomically(file_, text + "\n", 0644);
+    const base::UniqueFd file{
+        ::open(beside().c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0644)};
+    if (!file) return base::system_error("create " + beside(), errno);
+    if (::fchmod(file.get(), 0644) != 0) return base::system_error("chmod " + beside(), errno);
+    SQUALL_TRY(base::write_all(file.get(), text + "\n"));
+    if (::rename(beside().c_str(), file_.c_str()) != 0)
+      return base::system_error("rename " + beside(), errno);
+    return {};
   }
+  std::string beside() const { return file_ + ".new"; }
 
   static std::vector<base::PidFd> open_all(const std::vector<Target>& targets) {
     std::vector<base::PidFd> processes;
@@ -308,6 +316,7 @@ class FakeClock final : public Fault {
 
   // Ours, and what libfaketime leaves of a process that did not end by itself.
   void remove_files() const {
+    ::unlink(beside().c_str());
     ::unlink(file_.c_str());
     ::rmdir(std::string(kFolder).c_str());  // stays while another fault has a file there
     std::vector<Target> all = faked_;

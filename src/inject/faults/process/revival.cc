@@ -171,7 +171,7 @@ Step Revival::await(const std::vector<Target>& lost) {
   if (lost.empty()) return Step::done("all targets run");
   const auto now = look(lost);
   if (!now.ok()) return Step::failed(now.error());
-  if (now->missing.empty()) {
+  if (now->missing.empty() && !start_is_open()) {
     Json pids = Json::array();
     for (const host::Member& member : now->fresh)
       pids.push_back({{"member", member.name}, {"pid", member.process.identity.pid}});
@@ -189,18 +189,29 @@ Step Revival::await(const std::vector<Target>& lost) {
   return Step::wait_for({context_.programs().fd()}, kLook);
 }
 
+// One that runs may still be ended by the starter, which does so with what it could not look at.
+bool Revival::start_is_open() const {
+  return std::any_of(attempts_.begin(), attempts_.end(), [&](const Attempt& attempt) {
+    const ProgramOutcome outcome = context_.programs().outcome(attempt.program);
+    return !outcome.started && !outcome.error && !outcome.exit_status;
+  });
+}
+
 base::Error Revival::not_back(const Look& now) const {
   base::Error error{
       .code = base::ErrorCode::kRevertNotVerified,
       .message = fmt::format("{} after the revert there is no replacement for {}",
-                             base::humanize(plan_.limit), describe_targets(now.missing))};
+                             base::humanize(plan_.limit),
+                             now.missing.empty() ? "a member: whether its start worked is not known"
+                                                 : describe_targets(now.missing))};
   for (const Attempt& attempt : attempts_) {
     const ProgramOutcome outcome = context_.programs().outcome(attempt.program);
     if (outcome.error) error.message += "; " + outcome.error->to_string();
     if (outcome.exit_status)
       error.message += fmt::format("; its start command ended with {}", *outcome.exit_status);
   }
-  const std::vector<std::string> argv = start_argv(now.missing.front().member);
+  const std::vector<std::string> argv =
+      start_argv(now.missing.empty() ? std::string() : now.missing.front().member);
   error.hint = argv.empty() ? "start it by hand"
                             : fmt::format("start it by hand: cd {} && {}", plan_.directory,
                                           base::join(argv, " "));

@@ -75,6 +75,7 @@ class Revival {
 
   base::Result<Look> look(const std::vector<Target>& lost);
   base::Status start(const Target& target);
+  bool start_is_open() const;
   base::Status start_failed_again(const std::vector<Target>& missing);
   std::vector<std::string> start_argv(const std::string& member) const;
   base::Error not_back(const Look& look) const;

@@ -67,6 +67,8 @@ constexpr model::FaultKindDescriptor kDescriptor{
 };
 
 constexpr base::Duration kLook = std::chrono::milliseconds(50);
+// systemd may still get what a dead holder asked for.
+constexpr base::Duration kReplayGrace = std::chrono::seconds(1);
 constexpr base::Duration kSlowLook = std::chrono::seconds(1);
 constexpr base::Duration kShowLimit = std::chrono::seconds(10);
 constexpr std::string_view kProperties =
@@ -124,6 +126,7 @@ class Run {
     id_.reset();
     return outcome;
   }
+  bool begun() const { return id_.has_value(); }
 
  private:
   std::optional<std::uint64_t> id_;
@@ -146,6 +149,8 @@ class UnitStop final : public Fault {
     }
     const auto outcome = change_.advance(context_, argv("stop"), limit_);
     if (!outcome) return waiting(kLook);
+    if (auto noted = context_.note({{"answered", true}}); !noted.ok())
+      return Step::failed(std::move(noted).error());
     if (outcome->exit_status != 0) return Step::failed(failure("stop", *outcome));
     return Step::done(fmt::format("systemctl stopped {}", unit_));
   }
@@ -175,11 +180,16 @@ class UnitStop final : public Fault {
     if (!noted_) return Step::done("nothing was stopped");
     if (!told_.empty()) return Step::done(told_);
     if (!starting_) {
+      // A stop under way ends first: systemd may not know of it yet, and shows the unit as active.
+      if (change_.begun() && !change_.advance(context_, argv("stop"), limit_))
+        return waiting(kLook);
       Properties unit;
       if (Step looked = look(unit); looked.state != Step::State::kDone) return looked;
       const std::string& state = unit["ActiveState"];
       if (state == "deactivating" || state == "activating" || state == "reloading")
         return Step::wait(kLook);
+      const bool same = state == "active" && unit["InvocationID"] == invocation_;
+      if (same && still_to_come()) return Step::wait(kLook);
       if (state == "active") {
         left_ = true;
         told_ = unit["InvocationID"] == invocation_
@@ -227,10 +237,17 @@ class UnitStop final : public Fault {
   }
 
   void recall(const Json& found) override {
-    noted_ = noted_ || text_field(found, "stopping") == unit_;
+    answered_ = answered_ || boolean_field(found, "answered");
+    if (text_field(found, "stopping") != unit_) return;
+    noted_ = true;
+    recalled_at_ = base::BootClock::now();
   }
 
  private:
+  // A replay does not know whether systemd had heard of the stop.
+  bool still_to_come() const {
+    return recalled_at_ && !answered_ && base::BootClock::now() - *recalled_at_ < kReplayGrace;
+  }
   std::vector<std::string> argv(const std::string& verb) const {
     return {systemctl(), "--no-ask-password", "--no-pager", verb, "--", unit_};
   }
@@ -267,6 +284,8 @@ class UnitStop final : public Fault {
   bool noted_ = false;
   bool starting_ = false;
   bool left_ = false;  // not ours to start
+  bool answered_ = false;
+  std::optional<base::Instant> recalled_at_;
   std::string told_;
   base::Instant next_look_;
 };
