@@ -1,37 +1,19 @@
 #include "inject/cgroup.h"
 
 #include <dirent.h>
-#include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
 #include <vector>
 
 #include "base/files.h"
-#include "base/ids.h"
 #include "base/text.h"
 #include "inject/process_table.h"
 
 namespace squall::inject {
 
 namespace {
-
-base::Result<std::string> file_of(const std::string& group, std::string_view name) {
-  SQUALL_ASSIGN(const std::string mount, v2_mount());
-  return fmt::format("{}{}/{}", mount, group, name);
-}
-
-base::Status write_value(const std::string& path, std::string_view value) {
-  const base::UniqueFd file{::open(path.c_str(), O_WRONLY | O_CLOEXEC)};
-  if (!file) return base::system_error("open " + path, errno);
-  if (::write(file.get(), value.data(), value.size()) < 0)
-    return base::system_error(fmt::format("write {} to {}", value, path), errno);
-  return {};
-}
 
 void collect_members(const std::string& folder, std::vector<pid_t>& members) {
   const auto text = base::read_pseudo_file(folder + "/cgroup.procs");
@@ -131,9 +113,10 @@ base::Status check_folder_holds_only(const std::string& folder,
   return seen;
 }
 
-base::Status check_holds_only(const std::string& group, const base::ProcessIdentity& root) {
-  SQUALL_ASSIGN(const std::string mount, v2_mount());
-  return check_folder_holds_only(mount + group, {root});
+bool folder_holds(const std::string& folder, pid_t pid) {
+  std::vector<pid_t> members;
+  collect_members(folder, members);
+  return std::find(members.begin(), members.end(), pid) != members.end();
 }
 
 namespace {
@@ -203,44 +186,6 @@ base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1
 base::Result<ControllerGroup> controller_hierarchy(std::string_view v1, std::string_view v2) {
   SQUALL_ASSIGN(const Hierarchy hierarchy, hierarchy_of(v1, v2));
   return ControllerGroup{.folder = hierarchy.mount, .name = "/", .v2 = hierarchy.v2};
-}
-
-base::Result<FreezeState> read_freeze(const std::string& group) {
-  SQUALL_ASSIGN(const std::string freeze, file_of(group, "cgroup.freeze"));
-  SQUALL_ASSIGN(const std::string events, file_of(group, "cgroup.events"));
-  SQUALL_ASSIGN(const std::string asked, base::read_pseudo_file(freeze));
-  SQUALL_ASSIGN(const std::string happened, base::read_pseudo_file(events));
-  return FreezeState{.asked = base::trim(asked) == "1",
-                     .frozen = happened.find("frozen 1") != std::string::npos};
-}
-
-base::Status write_freeze(const std::string& group, bool frozen) {
-  SQUALL_ASSIGN(const std::string path, file_of(group, "cgroup.freeze"));
-  return write_value(path, frozen ? "1" : "0");
-}
-
-base::Result<ScratchGroup> ScratchGroup::create() {
-  SQUALL_ASSIGN(const std::string mount, v2_mount());
-  const std::string group = "/squall-scratch-" + base::LeaseId::generate().text();
-  if (::mkdir((mount + group).c_str(), 0755) != 0)
-    return base::system_error("create cgroup " + group, errno);
-  return ScratchGroup{group};
-}
-
-ScratchGroup::~ScratchGroup() {
-  if (path_.empty()) return;
-  const auto mount = v2_mount();
-  if (mount.ok()) ::rmdir((*mount + path_).c_str());
-}
-
-base::Status ScratchGroup::add(pid_t pid) const {
-  SQUALL_ASSIGN(const std::string path, file_of(path_, "cgroup.procs"));
-  return write_value(path, fmt::format("{}", pid));
-}
-
-base::Status ScratchGroup::remove_process(pid_t pid) const {
-  SQUALL_ASSIGN(const std::string path, file_of("", "cgroup.procs"));
-  return write_value(path, fmt::format("{}", pid));
 }
 
 }  // namespace squall::inject

@@ -6,7 +6,6 @@
 
 #include <string>
 #include <string_view>
-#include <utility>
 #include <vector>
 
 #include "base/fd.h"
@@ -19,13 +18,13 @@ base::Result<std::string> v2_mount();
 // The group of a process; kUnsupported when it is the root, which cannot be frozen.
 base::Result<std::string> v2_group_of(pid_t pid);
 
-// Does the group, with all groups below it, hold `root` and its descendants, and nothing else?
-// kBlocked with the reason when not.
-base::Status check_holds_only(const std::string& group, const base::ProcessIdentity& root);
-
-// The same for the group whose folder (with the mount) is given and several trees.
+// Does the group whose folder (with the mount) is given, with all groups below it, hold these
+// processes and what descends from them, and nothing else? kBlocked with the reason when not.
 base::Status check_folder_holds_only(const std::string& folder,
                                      const std::vector<base::ProcessIdentity>& roots);
+
+// Is the process in the group of this folder, or in one below it?
+bool folder_holds(const std::string& folder, pid_t pid);
 
 // Where a controller ("cpu", "memory", "pids", "blkio" or "io") rules a process, in whichever
 // hierarchy has it.
@@ -41,29 +40,5 @@ base::Result<ControllerGroup> controller_group_of(pid_t pid, std::string_view v1
 
 // The root of the hierarchy that has the controller; `name` is "/".
 base::Result<ControllerGroup> controller_hierarchy(std::string_view v1, std::string_view v2);
-
-struct FreezeState {
-  bool asked = false;   // cgroup.freeze
-  bool frozen = false;  // cgroup.events
-};
-// kNotFound when the group is gone.
-base::Result<FreezeState> read_freeze(const std::string& group);
-base::Status write_freeze(const std::string& group, bool frozen);
-
-// A group of our own below the root of the hierarchy, for rehearsals. Removed with the object.
-class ScratchGroup {
- public:
-  static base::Result<ScratchGroup> create();
-  ScratchGroup(ScratchGroup&& other) noexcept : path_(std::exchange(other.path_, {})) {}
-  ScratchGroup& operator=(ScratchGroup&&) = delete;
-  ~ScratchGroup();
-  const std::string& path() const { return path_; }
-  base::Status add(pid_t pid) const;
-  base::Status remove_process(pid_t pid) const;  // back to the root group
-
- private:
-  explicit ScratchGroup(std::string path) : path_(std::move(path)) {}
-  std::string path_;
-};
 
 }  // namespace squall::inject

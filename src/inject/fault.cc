@@ -66,6 +66,18 @@ Step Step::wait(base::Duration again) {
   return wait_for({}, again);
 }
 
+Step either(Step first, Step second) {
+  const auto is_over = [](const Step& step) { return step.state != Step::State::kWaiting; };
+  if (second.state == Step::State::kFailed || first.state == Step::State::kDone) return second;
+  if (is_over(first) || second.state == Step::State::kDone) return first;
+  first.descriptors.insert(first.descriptors.end(), second.descriptors.begin(),
+                           second.descriptors.end());
+  const bool timed = first.again > base::Duration::zero() && second.again > base::Duration::zero();
+  first.again = timed ? std::min(first.again, second.again) : std::max(first.again, second.again);
+  first.text += (first.text.empty() || second.text.empty() ? "" : "; ") + second.text;
+  return first;
+}
+
 Step Step::failed(base::Error error) {
   Step step;
   step.state = State::kFailed;

@@ -39,6 +39,9 @@ struct Step {
   static Step broken(base::Error error);
 };
 
+// Two things of which hold() or effective() wait for either; done when both are.
+Step either(Step first, Step second);
+
 // What a fault may use. Lives as long as the fault.
 class FaultContext {
  public:
@@ -55,6 +58,11 @@ class FaultContext {
   // May the fault touch this process? To be asked for every process that it did not get from its
   // binding: children, members that came up later. kBlocked when it may not.
   virtual base::Status check_process(const base::ProcessIdentity& process) const = 0;
+  // Takes a process into the fault that came up later in place of a target: check_process(), and
+  // kConflict when another fault holds it. From then on no other can; in the journal.
+  virtual base::Status claim(const base::ProcessIdentity& process) {
+    return check_process(process);
+  }
   // The user for whom it is done. What he may not see must not be seen for him.
   virtual uid_t caller() const = 0;
 };

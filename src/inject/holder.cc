@@ -315,7 +315,12 @@ void Holder::drop_finished_leases() {
 Lease::Means Holder::means() {
   return {.host = host::real_host(),
           .programs = *programs_,
-          .tell = [this](const LeaseEvent& event) { say(event); }};
+          .tell = [this](const LeaseEvent& event) { say(event); },
+          .claim =
+              [this](const LeaseRecord& record, const base::ProcessIdentity& process,
+                     const std::function<base::Status()>& note) {
+                return claim(directory_, record, process, note);
+              }};
 }
 
 void Holder::fail_arming(const ArmMessage& message, const base::Error& error) {

@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/units.h"
+#include "inject/json_fields.h"
 
 namespace squall::inject {
 
@@ -120,7 +121,8 @@ void Lease::handle(Step step) {
     case Step::State::kWaiting:
       break;
   }
-  if (stage_ == Stage::kHolding && !step.text.empty()) {
+  const bool in_force = stage_ == Stage::kHolding || stage_ == Stage::kAwaitingEffect;
+  if (in_force && !step.text.empty()) {
     tell_notice(step.text);
   }
   wait_until_ = step.again > base::Duration::zero() ? base::BootClock::now() + step.again
@@ -243,6 +245,14 @@ void Lease::tell(LeaseState state, const Step& step, bool still_active) {
                    .still_active = still_active,
                    .notice = false};
   means_.tell(event);
+}
+
+base::Status Lease::claim(const base::ProcessIdentity& process) {
+  SQUALL_TRY(check_process(process));
+  if (!means_.claim) return {};
+  return means_.claim(record_, process, [&] {
+    return note({{"claimed", base::Json::array({to_json(process)})}});
+  });
 }
 
 base::Status Lease::note(const base::Json& found) {

@@ -21,6 +21,10 @@ class Lease final : public FaultContext {
     const host::Host& host;
     Programs& programs;
     std::function<void(const LeaseEvent&)> tell;
+    // As inject::claim(); absent where nothing joins a fault (rehearsals, replays).
+    std::function<base::Status(const LeaseRecord&, const base::ProcessIdentity&,
+                               const std::function<base::Status()>& note)>
+        claim = {};
   };
 
   // `journal` absent: a rehearsal or a replay, whose notes go nowhere.
@@ -62,6 +66,7 @@ class Lease final : public FaultContext {
   base::Status check_process(const base::ProcessIdentity& process) const override {
     return inject::check_process(record_.grant, process);
   }
+  base::Status claim(const base::ProcessIdentity& process) override;
   uid_t caller() const override { return record_.grant.caller.user; }
 
  private:

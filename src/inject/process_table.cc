@@ -87,6 +87,13 @@ base::Result<char> look_at_state(const base::ProcessIdentity& identity) {
   return entry && entry->identity == identity ? entry->state : 'X';
 }
 
+base::Instant started_at(const base::ProcessIdentity& identity) {
+  static const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
+  const std::uint64_t nanoseconds = identity.start_time % ticks * (1'000'000'000 / ticks) +
+                                    identity.start_time / ticks * 1'000'000'000;
+  return base::instant_from_nanoseconds(static_cast<std::int64_t>(nanoseconds));
+}
+
 base::Result<std::optional<base::PidFd>> open_if_there(const base::ProcessIdentity& identity) {
   auto process = base::PidFd::open(identity);
   if (process.ok()) return std::optional{std::move(*process)};

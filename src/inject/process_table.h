@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "base/clock.h"
 #include "base/fd.h"
 #include "base/result.h"
 
@@ -31,6 +32,9 @@ std::optional<char> process_state(const base::ProcessIdentity& identity);
 // The state letter, X when it is gone. An error when nobody can tell: a revert that took that for
 // gone would leave its target as it is.
 base::Result<char> look_at_state(const base::ProcessIdentity& identity);
+
+// When it was started, on the boot clock, to 10 ms or so.
+base::Instant started_at(const base::ProcessIdentity& identity);
 
 // Absent when it is gone or another one has its number; an error when nobody can tell.
 base::Result<std::optional<base::PidFd>> open_if_there(const base::ProcessIdentity& identity);

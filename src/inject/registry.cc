@@ -39,10 +39,29 @@ base::Status refuse_ourselves(const StateDirectory& directory, const LeaseRecord
   return {};
 }
 
+std::string resource_of(const base::ProcessIdentity& process) {
+  return fmt::format("process/{}/{}", process.pid, process.start_time);
+}
+
+// Of processes that joined the fault while it lasted.
+std::vector<std::string> claimed_in(const JournalContent& content) {
+  std::vector<std::string> resources;
+  for (const std::string& note : content.notes) {
+    if (note.find("\"claimed\"") == std::string::npos) continue;
+    const auto json = base::parse_json(note);
+    if (!json.ok()) continue;
+    for (const Json& item : field(*json, "claimed"))
+      resources.push_back(resource_of(identity_of(item)));
+  }
+  return resources;
+}
+
 base::Error held_by(const LeaseRecord& theirs, const std::string& resource, bool holder_alive) {
-  const auto& targets = theirs.binding.targets;
+  const auto& own = theirs.resources;
   std::string what = resource;
-  for (const auto& target : targets) what = target.description;
+  if (std::find(own.begin(), own.end(), resource) != own.end()) {
+    for (const auto& target : theirs.binding.targets) what = target.description;
+  }
   base::Error error{
       .code = base::ErrorCode::kConflict,
       .message = fmt::format("{} is already under the fault {} ({}) of run {}, experiment {}, "
@@ -68,9 +87,10 @@ base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord&
                          .hint = "run `squall cleanup`"};
     }
     const LeaseRecord& theirs = *content->lease;
+    std::vector<std::string> held = claimed_in(*content);
+    held.insert(held.end(), theirs.resources.begin(), theirs.resources.end());
     for (const std::string& resource : record.resources) {
-      const bool taken = std::find(theirs.resources.begin(), theirs.resources.end(), resource) !=
-                         theirs.resources.end();
+      const bool taken = std::find(held.begin(), held.end(), resource) != held.end();
       const bool shared = theirs.run == record.run && resource.starts_with("service/");
       if (taken && !shared) return held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
     }
@@ -83,9 +103,8 @@ base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord&
 std::vector<std::string> resources_of(const model::FaultBinding& binding) {
   std::vector<std::string> keys = texts_field(binding.details.json(), "resources");
   for (const model::BoundTarget& target : binding.targets) {
-    keys.push_back(target.process.pid != 0
-                       ? fmt::format("process/{}/{}", target.process.pid, target.process.start_time)
-                       : "target/" + target.description);
+    keys.push_back(target.process.pid != 0 ? resource_of(target.process)
+                                           : "target/" + target.description);
   }
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
@@ -106,6 +125,18 @@ base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseR
   SQUALL_TRY(check_conflicts(directory, record));
   return LeaseJournal::create(
       kind.survives_reboot ? directory.durable_leases() : directory.leases(), record);
+}
+
+base::Status claim(const StateDirectory& directory, const LeaseRecord& record,
+                   const base::ProcessIdentity& process,
+                   const std::function<base::Status()>& note) {
+  LeaseRecord wanted = record;
+  wanted.binding.targets = {{.service = {}, .member = {}, .process = process, .description = {}}};
+  wanted.resources = {resource_of(process)};
+  SQUALL_TRY(refuse_ourselves(directory, wanted));
+  SQUALL_ASSIGN(const base::UniqueFd lock, directory.lock());
+  SQUALL_TRY(check_conflicts(directory, wanted));
+  return note();
 }
 
 bool alive(const base::ProcessIdentity& identity, const std::string& boot) {

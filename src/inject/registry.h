@@ -1,6 +1,7 @@
 #pragma once
 // Which leases exist on this host, and who may add one.
 
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -20,6 +21,11 @@ std::vector<std::string> resources_of(const model::FaultBinding& binding);
 // the lease's journal. `record.resources` must be set.
 base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseRecord& record,
                                    const FaultKind& kind);
+
+// The same for a process that joins the fault of a lease that runs: `note` writes it to the lease's
+// journal, whereupon no other lease gets it.
+base::Status claim(const StateDirectory& directory, const LeaseRecord& record,
+                   const base::ProcessIdentity& process, const std::function<base::Status()>& note);
 
 bool alive(const base::ProcessIdentity& identity, const std::string& boot_id);
 

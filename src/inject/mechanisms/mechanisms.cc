@@ -11,6 +11,7 @@
 #include "inject/faults/network/pair_marker.h"
 #include "inject/faults/network/scheduled_fault.h"
 #include "inject/faults/network/table_fault.h"
+#include "inject/faults/process/standstill.h"
 #include "inject/faults/syscall/interception_fault.h"
 #include "inject/json_fields.h"
 #include "inject/mechanisms/mechanism_trial.h"
@@ -87,8 +88,10 @@ constexpr std::array kTable{
     Row{kSocketMarks, LifetimeClass::kKernelHeld, {}, nullptr, try_socket_marks, kOwnerTable},
     Row{"sock_diag destroy", LifetimeClass::kOneWay, "network.reset", no_details},
     Row{"pidfd signal", LifetimeClass::kOneWay, "process.kill", process_details},
-    Row{"cgroup v2 freezer", LifetimeClass::kJournaled, "process.pause", process_details},
-    Row{"SIGSTOP", LifetimeClass::kJournaled, "process.pause", process_details},
+    Row{kFreezer2, LifetimeClass::kJournaled, "process.pause", process_details},
+    Row{kFreezer1, LifetimeClass::kJournaled, "process.pause", process_details},
+    Row{kTracerStop, LifetimeClass::kKernelHeld, "process.pause", process_details},
+    Row{kStopSignal, LifetimeClass::kJournaled, "process.pause", process_details},
     Row{kWorkerProcesses, LifetimeClass::kKernelHeld, {}, nullptr, try_processor_load},
     Row{"packet queue with DNS answers", LifetimeClass::kKernelHeld, "network.dns",
         question_details},

@@ -23,6 +23,7 @@ extern const Worker kFileReader;
 extern const Worker kInodes;
 extern const Worker kMemoryFill;
 extern const Worker kPacketScheduler;
+extern const Worker kStopper;
 extern const Worker kTracer;
 
 namespace {
@@ -30,7 +31,7 @@ namespace {
 using base::Json;
 
 constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,      &kFileGate, &kFileReader,
-                              &kInodes,  &kMemoryFill, &kPacketScheduler, &kTracer};
+                              &kInodes,  &kMemoryFill, &kPacketScheduler, &kStopper,  &kTracer};
 
 // Above the standard streams; everything from here on is closed.
 constexpr int kChannelDescriptor = 3;

@@ -90,6 +90,31 @@ TEST_F(InsideContainers, ProcessKindsFindTheMembersOfAContainer) {
   ASSERT_FALSE(refused.ok());  // nobody says how it is started; container.kill knows
 }
 
+// A restarted container keeps its id, and what runs in it joins; the engine is not asked.
+TEST_F(InsideContainers, ARestartedContainerJoinsAFaultOfItsProcesses) {
+  podman_->start("box-1", {}, {"/bin/sleep", "1000"});
+  add_boxes();
+  const pid_t before = podman_->pid("box-1");
+  auto parameters = chosen();
+  parameters["mechanism"] = "signal";
+  start_holder();
+  const auto lease = arm(bind_or_die("process.pause", parameters));
+  wait_for(LeaseState::kEffective);
+  podman_->podman_says({"restart", "-t", "0", "box-1"});
+  const auto notice = wait_for_event(
+      [](const LeaseEvent& event) {
+        return event.notice && event.text.find("came up in place") != std::string::npos;
+      },
+      true, true);
+  EXPECT_NE(notice.text.find("of pid " + std::to_string(before)), std::string::npos) << notice.text;
+  const auto fresh = base::identify_process(podman_->pid("box-1"));
+  ASSERT_TRUE(fresh.ok());
+  EXPECT_TRUE(stopped(*fresh));
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  wait_for(LeaseState::kVerified);
+  wait_until_runs(*fresh);
+}
+
 TEST_F(InsideContainers, ResourceKindsActOnTheContainersOwnGroup) {
   podman_->start("box-1", {"--pids-limit", "50"}, {"/bin/sleep", "1000"});
   add_boxes();

@@ -55,6 +55,31 @@ TEST_F(DiskTest, AccessesToFilesOpenedLaterWait) {
     wait_until([&] { return report_->calls[call].took_ns < 100'000'000; }, "quick accesses");
 }
 
+// The gate is told of it, and its open files get a tracer.
+TEST_F(DiskTest, ARestartedCallerIsHeldToo) {
+  const auto caller = start_caller("keeps");
+  const auto binding = bind_or_die(
+      "disk.latency",
+      disk_parameters(
+          {{"reads", true}, {"writes", true}, {"delay", 30'000'000}, {"open_files", "trace"}}));
+  const auto lease = arm_effective(binding);
+  ASSERT_TRUE(caller_.pidfd().signal(SIGKILL).ok());
+  ASSERT_TRUE(caller_.wait(10s).ok());
+  const auto fresh = start_caller("reopens");
+  const auto notice = wait_for_event(
+      [&](const LeaseEvent& event) {
+        return event.notice && event.text.find("came up in place") != std::string::npos;
+      },
+      true, true);
+  EXPECT_NE(notice.text.find("in place of pid " + std::to_string(caller.pid)), std::string::npos);
+  EXPECT_NE(notice.text.find("meets the file gate"), std::string::npos) << notice.text;
+  wait_for_turns(3);
+  EXPECT_GE(report_->calls[kWrite].took_ns, 30'000'000);
+  revert(lease);
+  EXPECT_EQ(status_field(fresh.pid, "TracerPid"), 0);
+  wait_until([&] { return report_->calls[kWrite].took_ns < 30'000'000; }, "quick writes");
+}
+
 TEST_F(DiskTest, OnlyWritesFailWhenOnlyTheyShould) {
   start_caller("reopens", /*as_nobody=*/true);
   const auto lease = arm_effective(

@@ -50,6 +50,29 @@ TEST_F(SyscallFaultTest, CallsWaitAndOthersDoNot) {
   wait_until([&] { return report_->calls[kSync].took_ns < 30'000'000; }, "a quick sync");
 }
 
+// What a supervisor starts in its place meets the same calls; a second tracer holds it.
+TEST_F(SyscallFaultTest, ARestartedCallerIsHitToo) {
+  const auto caller = start_caller("keeps");
+  const auto lease = arm_effective(bind_or_die(
+      "syscall.fault", call_parameters({{"calls", {"fdatasync"}}, {"delay", 30'000'000}})));
+  ASSERT_TRUE(caller_.pidfd().signal(SIGKILL).ok());
+  ASSERT_TRUE(caller_.wait(10s).ok());
+  const auto fresh = start_caller("keeps");
+  const auto notice = wait_for_event(
+      [&](const LeaseEvent& event) {
+        return event.notice && event.text.find("came up in place") != std::string::npos;
+      },
+      true, true);
+  EXPECT_NE(notice.text.find("in place of pid " + std::to_string(caller.pid) + " and is traced"),
+            std::string::npos)
+      << notice.text;
+  wait_for_turns(2);
+  EXPECT_GE(report_->calls[kSync].took_ns, 30'000'000);
+  revert(lease);
+  EXPECT_EQ(status_field(fresh.pid, "TracerPid"), 0);
+  wait_until([&] { return report_->calls[kSync].took_ns < 30'000'000; }, "a quick sync");
+}
+
 // A caller is told that its write failed, and the write was made.
 TEST_F(SyscallFaultTest, CallsThatAreDoneFail) {
   start_caller("keeps");

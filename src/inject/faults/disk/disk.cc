@@ -149,19 +149,19 @@ void describe_disk(const model::FaultSpecification& fault, const std::string& wh
   planned.changes.clear();
   if (const std::string accesses = accesses_text(parameters, false); !accesses.empty()) {
     planned.changes.push_back(
-        {.change =
-             fmt::format("a fanotify permission group holds all accesses to {}, and {} of the "
-                         "{} of {} {}, on files that are opened from then on",
-                         path, share, accesses, describe_selection(parameters), what),
+        {.change = fmt::format(
+             "a fanotify permission group holds all accesses to {}, and {} of the "
+             "{} of {}{} {}, on files that are opened from then on",
+             path, share, accesses, describe_selection(parameters), joining_text(parameters), what),
          .revert = "the group is closed; the kernel lets everything go when its owner dies",
          .lifetime = LifetimeClass::kKernelHeld});
   }
   if (!traces(parameters)) return;
   planned.changes.push_back(
       {.change =
-           fmt::format("every thread of {} is traced (ptrace), and {} of its reads, writes and "
+           fmt::format("every thread of {}{} is traced (ptrace), and {} of its reads, writes and "
                        "syncs, as far as chosen, {} on files in {} that are open already{}",
-                       describe_selection(parameters), share, what, path,
+                       describe_selection(parameters), joining_text(parameters), share, what, path,
                        parameters.boolean("syncs") ? "; syncs on all" : ""),
        .revert = "the tracer is ended; the kernel lets the threads go when it dies",
        .lifetime = LifetimeClass::kKernelHeld});

@@ -12,11 +12,12 @@ using model::ValueType;
 // Those that the kernel lets a permission event answer.
 constexpr std::array<std::string_view, 7> kErrors{"EIO",    "ENOSPC", "EDQUOT", "EBUSY",
                                                   "EAGAIN", "EPERM",  "ETXTBSY"};
-constexpr std::array<ParameterDescriptor, 13> kParameters{{
+constexpr std::array<ParameterDescriptor, 14> kParameters{{
     service_parameter("The service whose accesses fail; with all its child processes."),
     member_parameter("The member to hit, by name or role; without it, `count` decides."),
     count_parameter("How many members are hit."),
     kRandomParameter,
+    kJoinsParameter,
     kPathParameter,
     kTreeParameter,
     {.name = "error",

@@ -10,11 +10,12 @@ namespace {
 using model::ParameterDescriptor;
 using model::ValueType;
 
-constexpr std::array<ParameterDescriptor, 14> kParameters{{
+constexpr std::array<ParameterDescriptor, 15> kParameters{{
     service_parameter("The service whose accesses wait; with all its child processes."),
     member_parameter("The member to hit, by name or role; without it, `count` decides."),
     count_parameter("How many members are hit."),
     kRandomParameter,
+    kJoinsParameter,
     kPathParameter,
     kTreeParameter,
     {.name = "delay",

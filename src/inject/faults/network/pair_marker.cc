@@ -379,7 +379,36 @@ void FaultMarks::add_proof(Json& proof) const {
 }
 
 base::Status FaultMarks::attach() {
-  return marker_ ? marker_->attach() : base::Status{};
+  if (!marker_) return {};
+  SQUALL_TRY(marker_->attach());
+  for (const MarkedPair& pair : marking_.pairs) {
+    for (const base::ProcessIdentity& caller : pair.callers) {
+      const bool known =
+          std::any_of(callers_.begin(), callers_.end(),
+                      [&](const base::PidFd& each) { return each.identity() == caller; });
+      if (known) continue;
+      SQUALL_ASSIGN(auto process, open_if_there(caller));
+      if (process) callers_.push_back(std::move(*process));
+    }
+  }
+  return {};
+}
+
+Step FaultMarks::hold() {
+  std::vector<std::string> ended;
+  std::erase_if(callers_, [&](const base::PidFd& caller) {
+    if (!caller.ended()) return false;
+    ended.push_back(fmt::format("pid {}", caller.identity().pid));
+    return true;
+  });
+  if (callers_.empty() && ended.empty()) return Step::done({});
+  Step step = Step::wait_for({});
+  for (const base::PidFd& caller : callers_) step.descriptors.push_back(caller.get());
+  if (ended.empty()) return step;
+  step.again = std::chrono::milliseconds(1);
+  step.text = fmt::format("{} ended: what takes its place is not marked and runs without the fault",
+                          base::enumerate(ended));
+  return step;
 }
 
 void FaultMarks::recall(const Json& found) {
@@ -390,6 +419,7 @@ void FaultMarks::recall(const Json& found) {
 
 void FaultMarks::end() {
   marker_.reset();
+  callers_.clear();
 }
 
 base::Error FaultMarks::left_behind() {

@@ -96,6 +96,9 @@ class FaultMarks {
   // For arm(): load() adds to what is noted, attach() follows the note and precedes the table.
   base::Status load(base::Json& noted);
   base::Status attach();
+  // For hold(): tells of callers that end, for whoever takes their place is not marked. Done when
+  // none is left, or there is nothing to mark.
+  Step hold();
   void recall(const base::Json& found);
   void add_proof(base::Json& proof) const;
   // For revert(), after the table.
@@ -111,6 +114,7 @@ class FaultMarks {
   FaultContext& context_;
   std::optional<PairMarker> marker_;
   std::vector<std::uint32_t> programs_;
+  std::vector<base::PidFd> callers_;  // that live
 };
 
 }  // namespace squall::inject

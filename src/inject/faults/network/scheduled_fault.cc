@@ -114,7 +114,7 @@ Step ScheduledFault::effective() {
 Step ScheduledFault::hold() {
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::broken(*report.trouble);
-  return Step::wait_for({worker_.fd()}, kLook);
+  return either(Step::wait_for({worker_.fd()}, kLook), marks_.hold());
 }
 
 Step ScheduledFault::proof(const WorkerReport& report, const std::string& text) const {

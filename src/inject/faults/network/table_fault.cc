@@ -93,14 +93,15 @@ Step TableFault::effective() {
 
 // A container that is started anew has another network, which the fault does not reach.
 Step TableFault::hold() {
-  if (!place_ || !resident_.valid()) return Step::done({});
-  if (!resident_.ended()) return Step::wait_for({resident_.get()});
+  Step marked = marks_.hold();
+  if (!place_ || !resident_.valid()) return marked;
+  if (!resident_.ended()) return either(std::move(marked), Step::wait_for({resident_.get()}));
   resident_ = {};
   Step step = Step::wait(kLook);
   step.text =
       fmt::format("{} ended, and its network with it: what is started in its place is not touched",
                   place_->text);
-  return step;
+  return either(std::move(marked), std::move(step));
 }
 
 // A namespace that is gone has no tables.

@@ -84,14 +84,6 @@ constexpr base::Duration kKillGrace = std::chrono::milliseconds(200);
 constexpr std::size_t kToldEach = 5;
 constexpr base::Duration kTellPause = std::chrono::seconds(10);
 
-// Started when, on the boot clock, as its identity says in clock ticks.
-base::Instant start_of(const base::ProcessIdentity& identity) {
-  static const auto ticks = static_cast<std::uint64_t>(::sysconf(_SC_CLK_TCK));
-  const std::uint64_t nanoseconds = identity.start_time % ticks * (1'000'000'000 / ticks) +
-                                    identity.start_time / ticks * 1'000'000'000;
-  return base::instant_from_nanoseconds(static_cast<std::int64_t>(nanoseconds));
-}
-
 class CrashLoopFault final : public Fault {
  public:
   CrashLoopFault(std::vector<Target> targets, base::Duration after, int most, Revival::Plan plan,
@@ -135,7 +127,7 @@ class CrashLoopFault final : public Fault {
     const base::Instant now = base::BootClock::now();
     for (Slot& slot : slots_) {
       if (!slot.alive || slot.process.ended()) continue;
-      if (start_of(slot.current.identity) + after_ > now) continue;
+      if (started_at(slot.current.identity) + after_ > now) continue;
       if (auto killed = kill(slot); !killed.ok()) return Step::failed(std::move(killed).error());
       news = fmt::format("killed {}, crash {} of {}", slot.current.description, slot.kills,
                          slot.member);
@@ -149,7 +141,7 @@ class CrashLoopFault final : public Fault {
       // One that crashed by itself would be readable for ever.
       if (!slot.alive || slot.process.ended()) continue;
       step.descriptors.push_back(slot.process.get());  // it may also crash by itself
-      const base::Duration left = start_of(slot.current.identity) + after_ - later;
+      const base::Duration left = started_at(slot.current.identity) + after_ - later;
       step.again = std::clamp(left, base::Duration{1'000'000}, step.again);
     }
     if (std::all_of(slots_.begin(), slots_.end(), [&](auto& slot) { return spent(slot); }))

@@ -8,12 +8,14 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 #include <set>
 
 #include "base/files.h"
 #include "base/ids.h"
 #include "base/text.h"
 #include "base/units.h"
+#include "inject/faults/process/successors.h"
 #include "inject/json_fields.h"
 
 namespace squall::inject {
@@ -77,23 +79,27 @@ std::string next_value(const Part& part) {
   return fmt::format("{}", std::max(target, next - next % kPage));
 }
 
+std::string folder_of(const std::string& file) {
+  return file.substr(0, file.rfind('/'));
+}
+
 class GroupLimitFault final : public Fault {
  public:
-  GroupLimitFault(std::vector<Target> targets, const GroupLimit& limit, std::string what,
-                  bool await_effect, FaultContext& context)
-      : targets_(std::move(targets)),
-        limit_(limit),
-        what_(std::move(what)),
-        await_effect_(await_effect),
-        context_(context) {
+  // Without `plan` it is a rehearsal: nobody is awaited in the group.
+  GroupLimitFault(std::optional<Successors::Plan> plan, const GroupLimit& limit, std::string what,
+                  FaultContext& context)
+      : limit_(limit), what_(std::move(what)), context_(context) {
     for (const LimitChange& change : limit.changes)
       parts_.push_back({.change = change, .ours = {}});
+    if (plan) successors_.emplace(std::move(*plan), "ended while its cgroup was limited", context);
   }
 
   Step arm() override {
     if (!begun_) {
-      if (auto opened = open_targets(targets_); !opened.ok())
-        return Step::failed(std::move(opened).error());
+      if (successors_) {
+        if (auto opened = successors_->open(); !opened.ok())
+          return Step::failed(std::move(opened).error());
+      }
       counted_ = sum(limit_.counters);
       died_ = sum(limit_.deaths);
       since_ = base::BootClock::now();
@@ -111,16 +117,20 @@ class GroupLimitFault final : public Fault {
   Step effective() override {
     for (const Part& part : parts_) {
       const auto now = read_limit(part.change.file, part.change.key);
+      if (now.ok() && *now == part.change.value) continue;
+      // A supervisor may be making the group anew, with a member for it.
+      Step members = watch_members();
+      if (members.again > base::Duration::zero())
+        return either(Step::wait(kLook), std::move(members));
       if (!now.ok()) return Step::failed(now.error());
-      if (*now == part.change.value) continue;
       return Step::failed(
           base::Error{.code = base::ErrorCode::kConflict,
                       .message = fmt::format("{} shows {}, not {}", part.change.file, shown(*now),
                                              shown(part.change.value)),
                       .hint = "look who else writes to it (systemd, a container engine)"});
     }
-    const std::uint64_t times = sum(limit_.counters) - counted_;
-    if (times == 0 && await_effect_) return Step::wait(kLook);
+    const std::uint64_t times = std::max(counted_, sum(limit_.counters)) - counted_;
+    if (times == 0 && successors_) return either(Step::wait(kLook), watch_members());
     const base::Duration took = base::BootClock::now() - since_;
     return Step::done(
         fmt::format("{} is in force; {} {} within {}", values_text(&LimitChange::value), what_,
@@ -129,14 +139,14 @@ class GroupLimitFault final : public Fault {
   }
 
   Step hold() override {
-    if (limit_.deaths.empty()) return Step::done({});
+    if (limit_.deaths.empty()) return watch_members();
     Step step = Step::wait(kWatch);
     const std::uint64_t now = sum(limit_.deaths);
     if (now > died_) {
       step.text = fmt::format("the kernel killed {} processes of the group for want of memory",
                               now - std::exchange(died_, now));
     }
-    return step;
+    return either(std::move(step), watch_members());
   }
 
   Step revert() override {
@@ -171,6 +181,39 @@ class GroupLimitFault final : public Fault {
   }
 
  private:
+  Step watch_members() {
+    if (!successors_) return Step::done({});
+    return successors_->hold([this](const Target& fresh) { return join(fresh); });
+  }
+
+  // A new member is mostly started into the group of its predecessor, which is limited. Where the
+  // group was made anew for it (systemd does), the values are written once more.
+  Step join(const Target& fresh) {
+    bool inside = false;
+    for (Part& part : parts_) {
+      const std::string folder = folder_of(part.change.file);
+      if (!folder_holds(folder, fresh.identity.pid)) continue;
+      inside = true;
+      const auto now = read_limit(part.change.file, part.change.key);
+      if (!now.ok()) return Step::failed(now.error());
+      if (part.ours.contains(*now) && part.done) continue;
+      if (auto only = check_folder_holds_only(folder, {fresh.identity}); !only.ok())
+        return Step::failed(std::move(only).error());
+      if (part.done) {  // of the group before
+        part.ours.clear();
+        part.done = false;
+      }
+      if (auto written = change(part); !written.ok())
+        return Step::failed(std::move(written).error());
+      if (!part.done) return Step::wait(kPause);
+    }
+    counted_ = std::min(counted_, sum(limit_.counters));  // a new group counts from zero
+    died_ = std::min(died_, sum(limit_.deaths));
+    if (inside) return Step::done("its cgroup is limited");
+    return Step::failed(
+        base::Error{.code = base::ErrorCode::kUnsupported, .message = "it is in another cgroup"});
+  }
+
   base::Status change(Part& part) {
     const LimitChange& change = part.change;
     SQUALL_ASSIGN(const std::string now, read_limit(change.file, change.key));
@@ -241,10 +284,9 @@ class GroupLimitFault final : public Fault {
     return values;
   }
 
-  std::vector<Target> targets_;
   GroupLimit limit_;
   std::string what_;
-  bool await_effect_;
+  std::optional<Successors> successors_;
   FaultContext& context_;
   std::vector<Part> parts_;
   bool begun_ = false;
@@ -304,10 +346,6 @@ bool acceptable(const LimitChange& change) {
   return change.file.starts_with('/') && change.file.find("/../") == std::string::npos &&
          std::find(kFiles.begin(), kFiles.end(), name) != kFiles.end() && !change.value.empty() &&
          !(change.former.empty() && change.absent.empty());
-}
-
-std::string folder_of(const std::string& file) {
-  return file.substr(0, file.rfind('/'));
 }
 
 // An empty group; removed with the object.
@@ -428,8 +466,10 @@ base::Result<std::unique_ptr<Fault>> create_group_limit(const model::FaultBindin
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding names no values of cgroups"};
   }
+  SQUALL_ASSIGN(Successors::Plan plan, Successors::plan_of(binding));
+  plan.claims = false;
   return std::unique_ptr<Fault>{std::make_unique<GroupLimitFault>(
-      targets_of(binding), limit, text_field(details, "what"), /*await_effect=*/true, context)};
+      std::move(plan), limit, text_field(details, "what"), context)};
 }
 
 base::Result<Reach> reach_group_limit(const model::FaultBinding& binding) {
@@ -473,11 +513,7 @@ base::Result<std::string> rehearse_group_limit(const model::FaultBinding& bindin
     SQUALL_ASSIGN(change.former, read_limit(change.file, change.key));
     copy.changes.push_back(std::move(change));
   }
-  GroupLimitFault fault{{},
-                        copy,
-                        text_field(binding.details.json(), "what"),
-                        /*await_effect=*/false,
-                        context};
+  GroupLimitFault fault{std::nullopt, copy, text_field(binding.details.json(), "what"), context};
   return rehearse_life(fault, "limited an empty cgroup");
 }
 

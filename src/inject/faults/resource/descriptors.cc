@@ -17,6 +17,7 @@
 #include "base/files.h"
 #include "base/text.h"
 #include "inject/fault.h"
+#include "inject/faults/process/successors.h"
 #include "inject/faults/process/targets.h"
 #include "inject/faults/resource/parameters.h"
 #include "inject/json_fields.h"
@@ -34,7 +35,7 @@ using model::ValueType;
 constexpr std::string_view kMechanism = "prlimit";
 constexpr std::array<std::string_view, 1> kMechanisms{kMechanism};
 constexpr std::array<std::string_view, 3> kCapabilities{"CAP_KILL", "CAP_SETUID", "CAP_SETGID"};
-constexpr std::array<ParameterDescriptor, 6> kParameters{{
+constexpr std::array<ParameterDescriptor, 7> kParameters{{
     service_parameter("The service whose members may open fewer descriptors."),
     member_parameter("The member that is limited, by name or role; without it, `count` decides."),
     count_parameter("How many members are limited."),
@@ -50,6 +51,7 @@ constexpr std::array<ParameterDescriptor, 6> kParameters{{
      .maximum = 1e9,
      .summary = "How many more descriptors each process may open than it has open when the fault "
                 "begins."},
+    kJoinsParameter,
 }};
 
 constexpr model::FaultKindDescriptor kDescriptor{
@@ -151,21 +153,21 @@ struct Limited {
   rlim_t former = 0;
   rlim_t set = 0;
   bool main = false;
-  bool told_dead = false;
 };
 
 class DescriptorLimit final : public Fault {
  public:
-  DescriptorLimit(std::vector<Target> targets, const Json& details, FaultContext& context)
-      : targets_(std::move(targets)), context_(context) {
+  DescriptorLimit(Successors::Plan plan, const Json& details, FaultContext& context)
+      : targets_(plan.targets),
+        successors_(std::move(plan), "ended while its limit was lowered", context),
+        context_(context) {
     if (details.contains("limit")) limit_ = unsigned_field(details, "limit");
     left_ = unsigned_field(details, "left");
   }
 
   Step arm() override {
-    auto opened = open_targets(targets_);
-    if (!opened.ok()) return Step::failed(std::move(opened).error());
-    processes_ = std::move(*opened);
+    if (auto opened = successors_.open(); !opened.ok())
+      return Step::failed(std::move(opened).error());
     if (auto done = limit_trees(); !done.ok()) return Step::failed(std::move(done).error());
     return Step::done(fmt::format("lowered the limit of {} processes: {} and what descends from it",
                                   limited_.size(), describe_targets(targets_)));
@@ -199,23 +201,7 @@ class DescriptorLimit final : public Fault {
   }
 
   Step hold() override {
-    std::vector<int> alive;
-    std::vector<std::string> died;
-    for (std::size_t i = 0; i < processes_.size(); ++i) {
-      if (!processes_[i].ended())
-        alive.push_back(processes_[i].get());
-      else if (told_dead_.insert(i).second)
-        died.push_back(targets_[i].description);
-    }
-    if (alive.empty() && died.empty()) return Step::done({});
-    Step step = Step::wait_for(std::move(alive));
-    if (!died.empty()) {
-      step.text = base::enumerate(died) +
-                  " ended while its limit was lowered; what takes its "
-                  "place is not limited";
-      step.again = std::chrono::milliseconds(1);
-    }
-    return step;
+    return successors_.hold([this](const Target& fresh) { return join(fresh); });
   }
 
   Step revert() override {
@@ -260,6 +246,21 @@ class DescriptorLimit final : public Fault {
   }
 
  private:
+  Step join(const Target& fresh) {
+    targets_.push_back(fresh);
+    if (auto done = limit_trees(); !done.ok()) return Step::failed(std::move(done).error());
+    const auto limited = std::find_if(limited_.begin(), limited_.end(), [&](const Limited& entry) {
+      return entry.process == fresh.identity;
+    });
+    const auto now = read_limit(fresh.identity);
+    if (!now.ok()) return Step::failed(now.error());
+    if (limited != limited_.end() && now->rlim_cur == limited->set)
+      return Step::done(fmt::format("is limited, too: it may have {} open", now->rlim_cur));
+    return Step::failed(
+        base::Error{.code = base::ErrorCode::kConflict,
+                    .message = fmt::format("its limit is {}, and not ours", now->rlim_cur)});
+  }
+
   static base::Result<rlimit> read_limit(const base::ProcessIdentity& process) {
     // The number may be another process's by now.
     SQUALL_ASSIGN(const char state, look_at_state(process));
@@ -426,12 +427,11 @@ class DescriptorLimit final : public Fault {
   }
 
   std::vector<Target> targets_;
+  Successors successors_;
   FaultContext& context_;
   std::optional<rlim_t> limit_;
   std::uint64_t left_ = 0;
-  std::vector<base::PidFd> processes_;
   std::vector<Limited> limited_;
-  std::set<std::size_t> told_dead_;
   std::size_t restored_ = 0;
   std::size_t ended_ = 0;
   std::vector<std::string> foreign_;
@@ -450,9 +450,10 @@ void describe_descriptors(const model::SystemMap&, const model::FaultSpecificati
   planned.services = {fault.parameters.text("service")};
   planned.processes_max = planned_count(fault.parameters);
   planned.changes = {
-      {.change = fmt::format("the soft limit of open descriptors of {} and its child processes is "
-                             "{}",
-                             planned.target, limit_text(fault.parameters)),
+      {.change = fmt::format("the soft limit of open descriptors of {}{} and its child processes "
+                             "is {}",
+                             planned.target, joining_text(fault.parameters),
+                             limit_text(fault.parameters)),
        .revert = "each gets its former limit back, unless somebody else changed it meanwhile",
        .lifetime = LifetimeClass::kJournaled}};
 }
@@ -461,7 +462,7 @@ base::Result<model::FaultBinding> bind_descriptors(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
   SQUALL_TRY(check_exactly_one(parameters, "limit", "left"));
   SQUALL_ASSIGN(const ChosenMembers members, choose_members(request));
-  Json extra = Json::object();
+  Json extra = {{"joins", joins(parameters)}};
   if (const auto limit = parameters.optional_integer("limit")) extra["limit"] = *limit;
   if (const auto left = parameters.optional_integer("left")) extra["left"] = *left;
   return process_binding(request, members, std::string(kMechanism), LifetimeClass::kJournaled,
@@ -474,8 +475,9 @@ base::Result<std::unique_ptr<Fault>> create_descriptors(const model::FaultBindin
   if (binding.mechanism != kMechanism || details.contains("limit") == details.contains("left"))
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the binding names no limit of descriptors"};
+  SQUALL_ASSIGN(Successors::Plan plan, Successors::plan_of(binding));
   return std::unique_ptr<Fault>{
-      std::make_unique<DescriptorLimit>(targets_of(binding), details, context)};
+      std::make_unique<DescriptorLimit>(std::move(plan), details, context)};
 }
 
 base::Result<std::string> rehearse_descriptors(const model::FaultBinding& binding,

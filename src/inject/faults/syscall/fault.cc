@@ -23,11 +23,12 @@ using model::ValueType;
 
 constexpr std::array<std::string_view, 1> kMechanisms{kTracerMechanism};
 constexpr std::array<std::string_view, 2> kCapabilities{"CAP_SYS_PTRACE", "CAP_KILL"};
-constexpr std::array<ParameterDescriptor, 11> kParameters{{
+constexpr std::array<ParameterDescriptor, 12> kParameters{{
     service_parameter("The service of which members are hit."),
     member_parameter("The member to hit, by name or role; without it, `count` decides."),
     count_parameter("How many members are hit."),
     kRandomParameter,
+    kJoinsParameter,
     {.name = "calls",
      .type = ValueType::kArgv,
      .required = true,
@@ -150,8 +151,8 @@ void describe_syscall_fault(const model::SystemMap&, const model::FaultSpecifica
           : fmt::format("fail with {}{}", parameters.optional_text("error").value_or("an error"),
                         parameters.boolean("done") ? " after they were made" : "");
   planned.changes = {
-      {.change = fmt::format("every thread of {}{} is traced, and {} of its calls of {} {}",
-                             planned.target,
+      {.change = fmt::format("every thread of {}{}{} is traced, and {} of its calls of {} {}",
+                             planned.target, joining_text(parameters),
                              parameters.boolean("children") ? " and its child processes" : "",
                              base::format_share(parameters.number("share")), calls, happens),
        .revert = "the tracer is ended; the kernel lets the threads go when it dies",

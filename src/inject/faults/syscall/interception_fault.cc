@@ -2,8 +2,10 @@
 
 #include <fmt/format.h>
 #include <seccomp.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <csignal>
 #include <cstring>
 #include <filesystem>
@@ -27,6 +29,7 @@ using model::LifetimeClass;
 constexpr Duration kSilenceLimit = std::chrono::seconds(3);
 constexpr Duration kLook = std::chrono::milliseconds(500);
 constexpr Duration kShortLook = std::chrono::milliseconds(5);
+constexpr Duration kJoinLimit = std::chrono::seconds(5);
 constexpr Duration kEndLimit = std::chrono::milliseconds(100);
 constexpr Duration kGoneLimit = std::chrono::seconds(2);
 constexpr Duration kRehearsedDelay = std::chrono::milliseconds(1);
@@ -38,6 +41,8 @@ struct Interceptor {
   Json configuration;
   WorkerWatch watch;
   WorkerReport report = {};
+  bool tentative = false;  // for somebody who joins; what is wrong with it concerns him only
+  bool released = false;   // its targets have ended: it may end
 };
 
 // How many marks the kernel shows for a descriptor of another process; absent when we may not look.
@@ -58,11 +63,27 @@ pid_t tracer_of(const base::ProcessIdentity& process) {
   return facts && now && now->identity == process ? facts->tracer : 0;
 }
 
+// A path means the same for us and for the traced process only in the same mounts.
+base::Status check_our_mounts(pid_t process) {
+  struct stat ours {};
+  struct stat theirs {};
+  const std::string link = fmt::format("/proc/{}/ns/mnt", process);
+  if (::stat("/proc/self/ns/mnt", &ours) != 0 || ::stat(link.c_str(), &theirs) != 0)
+    return base::system_error("look at " + link, errno);
+  if (theirs.st_ino == ours.st_ino) return {};
+  return base::Error{.code = base::ErrorCode::kBlocked,
+                     .message =
+                         "it has mounts of its own: which of its open files lie in `path` "
+                         "cannot be told from here"};
+}
+
 class InterceptionFault final : public Fault {
  public:
+  // Without `plan` nobody can join (a rehearsal).
   InterceptionFault(std::vector<base::ProcessIdentity> targets, const InterceptionWorkers& workers,
-                    FaultContext& context)
-      : targets_(std::move(targets)), context_(context) {
+                    std::optional<Successors::Plan> plan, FaultContext& context)
+      : targets_(std::move(targets)), tracer_(workers.tracer), context_(context) {
+    if (plan) successors_.emplace(std::move(*plan), "ended while the fault was in force", context);
     if (workers.gate) {
       interceptors_.push_back({.name = "file_gate",
                                .what = "the file gate",
@@ -79,6 +100,10 @@ class InterceptionFault final : public Fault {
 
   Step arm() override {
     if (!interceptors_.front().watch.started()) {
+      if (successors_) {
+        if (auto opened = successors_->open(); !opened.ok())
+          return Step::failed(std::move(opened).error());
+      }
       Json names = Json::array();
       for (const Interceptor& one : interceptors_) names.push_back(one.name);
       if (auto noted = context_.note({{"starting", names}}); !noted.ok())
@@ -105,18 +130,12 @@ class InterceptionFault final : public Fault {
     for (const Interceptor& one : interceptors_) {
       if (one.report.count("hit") > 0) return proof("the first was hit");
     }
-    return Step::wait_for({interceptors_.front().watch.fd()}, kLook);
+    return watch_members();
   }
 
   Step hold() override {
     if (auto error = look()) return Step::broken(std::move(*error));
-    Step step = Step::wait_for({interceptors_.front().watch.fd()}, kLook);
-    for (const Interceptor& one : interceptors_) {
-      if (one.name != "tracer" || one.report.count("threads") > 0 || told_end_) continue;
-      told_end_ = true;
-      step.text = "every process that was traced has ended";
-    }
-    return step;
+    return watch_members();
   }
 
   Step revert() override {
@@ -177,12 +196,89 @@ class InterceptionFault final : public Fault {
   }
 
  private:
+  Step watch_members() {
+    Step workers = Step::wait_for({interceptors_.front().watch.fd()}, kLook);
+    if (!successors_) return workers;
+    return either(std::move(workers),
+                  successors_->hold([this](const Target& fresh) { return join(fresh); }));
+  }
+
+  // The gate is told of it; a tracer, which cannot take hold of anybody any more, gets a second one
+  // beside it.
+  Step join(const Target& fresh) {
+    if (joining_ != fresh.identity) {
+      if (auto begun = begin_join(fresh); !begun.ok())
+        return Step::failed(std::move(begun).error());
+      joining_ = fresh.identity;
+      joining_since_ = base::BootClock::now();
+    }
+    std::vector<std::string> held;
+    for (Interceptor& one : interceptors_) {
+      const bool gate = one.name == "file_gate";
+      if (!gate && !one.tentative) continue;
+      if (!gate && one.report.trouble) return Step::failed(*one.report.trouble);
+      const bool ready = gate ? one.report.count("targets") >= members_
+                              : one.report.process && !one.report.state.empty();
+      if (!ready && base::BootClock::now() - joining_since_ > kJoinLimit) {
+        return Step::failed(base::Error{.code = base::ErrorCode::kTimeout,
+                                        .message = one.what + " does not take it"});
+      }
+      if (!ready) return Step::wait_for({one.watch.fd()}, kShortLook);
+      if (!gate && tracer_of(fresh.identity) != one.report.process->pid) {
+        return Step::failed(base::Error{.code = base::ErrorCode::kUnavailable,
+                                        .message = "the kernel says that it is not traced"});
+      }
+      held.push_back(gate ? "meets the file gate"
+                          : fmt::format("is traced by process {}", one.report.process->pid));
+      if (gate) continue;
+      if (auto noted = context_.note({{"workers", Json::array({to_json(*one.report.process)})}});
+          !noted.ok())
+        return Step::failed(std::move(noted).error());
+      one.tentative = false;
+    }
+    targets_.push_back(fresh.identity);
+    return Step::done(base::enumerate(held));
+  }
+
+  base::Status begin_join(const Target& fresh) {
+    if (tracer_) {
+      const bool fails = tracer_->interception.error != 0 && !tracer_->afterwards;
+      SQUALL_TRY(check_traceable(fresh.identity.pid, fails));
+      if (!tracer_->path.empty()) SQUALL_TRY(check_our_mounts(fresh.identity.pid));
+    }
+    ++members_;
+    for (Interceptor& one : interceptors_) {
+      if (one.name == "file_gate")
+        one.watch.tell(std::string(kJoinWord) + to_json(fresh.identity).dump());
+      const bool idle = one.tentative || one.report.count("threads") == 0;
+      if (one.name != "tracer" || one.released || !idle) continue;
+      one.released = true;
+      one.tentative = false;
+      one.watch.end();
+    }
+    if (!tracer_) return {};
+    SQUALL_TRY(context_.note({{"starting", Json::array({"tracer"})}}));
+    TracerConfiguration own = *tracer_;
+    own.processes = {fresh.identity};
+    own.seed += members_;
+    interceptors_.push_back({.name = "tracer",
+                             .what = "the tracer of " + fresh.description,
+                             .configuration = to_json(own),
+                             .watch = {context_.programs(), "the tracer", kSilenceLimit},
+                             .tentative = true});
+    Interceptor& added = interceptors_.back();
+    added.configuration["lifetime_ns"] = context_.duration().count();
+    added.watch.start(added.name, added.configuration);
+    return {};
+  }
+
   // Takes new reports; what is wrong, if anything.
   std::optional<base::Error> look() {
     std::optional<base::Error> trouble;
     for (Interceptor& one : interceptors_) {
       one.report = one.watch.look();
-      if (one.report.trouble && !trouble) trouble = one.report.trouble;
+      const bool concerns_all = !one.released && !one.tentative;
+      if (one.report.trouble && !trouble && concerns_all) trouble = one.report.trouble;
     }
     return trouble;
   }
@@ -239,7 +335,9 @@ class InterceptionFault final : public Fault {
     Json json = Json::object();
     for (const Interceptor& one : interceptors_) {
       const WorkerReport& report = one.report;
-      json[one.name] = report.json->is_object() ? *report.json : Json::object();
+      const std::string key =
+          json.contains(one.name) ? fmt::format("{}_{}", one.name, json.size()) : one.name;
+      json[key] = report.json->is_object() ? *report.json : Json::object();
       const std::string noun = one.name == "tracer" ? "system call" : "access";
       const std::string nouns = one.name == "tracer" ? "system calls" : "accesses";
       if (const auto delayed = report.count("delayed"); delayed > 0) {
@@ -262,10 +360,14 @@ class InterceptionFault final : public Fault {
   }
 
   std::vector<base::ProcessIdentity> targets_;
+  std::optional<TracerConfiguration> tracer_;
   FaultContext& context_;
   std::vector<Interceptor> interceptors_;
+  std::optional<Successors> successors_;
+  std::size_t members_ = targets_.size();  // and those that joined
+  base::ProcessIdentity joining_;
+  base::Instant joining_since_;
   std::vector<base::ProcessIdentity> recalled_;
-  bool told_end_ = false;
   std::optional<base::Instant> end_asked_;
   bool reverted_ = false;
   std::string reverted_text_;
@@ -317,7 +419,7 @@ base::Result<std::string> rehearse_tracer(const TracerConfiguration& planned,
     tracer.processes = {process};
     tracer.children = false;
     tracer.calls = {call};
-    InterceptionFault fault{{process}, workers, context};
+    InterceptionFault fault{{process}, workers, std::nullopt, context};
     return rehearse_life(fault, "stood in the way of a scratch process's system call");
   });
 }
@@ -365,7 +467,7 @@ base::Result<std::string> rehearse_gate(const FileGateConfiguration& planned,
   gate.path = folder;
   gate.tree = false;
   gate.opens = true;
-  InterceptionFault fault{{}, workers, context};
+  InterceptionFault fault{{}, workers, std::nullopt, context};
   return rehearse_life(fault, "held the accesses to a scratch file", ScratchFile::read, &file);
 }
 
@@ -373,7 +475,7 @@ base::Result<std::string> rehearse_gate(const FileGateConfiguration& planned,
 
 model::FaultBinding bind_interception(const BindRequest& request, const ChosenMembers& members,
                                       const InterceptionWorkers& workers) {
-  Json extra = Json::object();
+  Json extra = {{"joins", joins(request.fault.parameters)}};
   if (workers.gate) extra["file_gate"] = to_json(*workers.gate);
   if (workers.tracer) extra["tracer"] = to_json(*workers.tracer);
   const std::string_view mechanism = workers.gate && workers.tracer ? kGateAndTracer
@@ -388,8 +490,9 @@ base::Result<std::unique_ptr<Fault>> create_interception(const model::FaultBindi
   SQUALL_ASSIGN(const InterceptionWorkers workers, workers_of(binding));
   std::vector<base::ProcessIdentity> targets;
   for (const model::BoundTarget& target : binding.targets) targets.push_back(target.process);
+  SQUALL_ASSIGN(Successors::Plan plan, Successors::plan_of(binding));
   return std::unique_ptr<Fault>{
-      std::make_unique<InterceptionFault>(std::move(targets), workers, context)};
+      std::make_unique<InterceptionFault>(std::move(targets), workers, std::move(plan), context)};
 }
 
 base::Result<std::string> rehearse_interception(const model::FaultBinding& binding,

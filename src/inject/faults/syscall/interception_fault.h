@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "inject/fault.h"
+#include "inject/faults/process/successors.h"
 #include "inject/faults/process/targets.h"
 #include "inject/workers/file_gate/file_gate.h"
 #include "inject/workers/tracer/tracer.h"

@@ -164,7 +164,18 @@ class FileGate {
 
   bool listen() {
     const auto heard = channel_.hear();
-    return heard.ok() && *heard != "end";
+    if (!heard.ok() || *heard == "end") return false;
+    if (heard->starts_with(kJoinWord)) join(heard->substr(kJoinWord.size()));
+    return true;
+  }
+
+  // One more target, which may have been seen as somebody else's process before.
+  void join(const std::string& text) {
+    const auto json = base::parse_json(text);
+    if (!json.ok() || identity_of(*json).pid <= 1) return;
+    configuration_.processes.push_back(identity_of(*json));
+    seen_.clear();
+    report("running");
   }
 
   // True when something was said to us.
@@ -249,6 +260,7 @@ class FileGate {
                      {"number", ++reports_},
                      {"real_time", quick_},
                      {"marks", marks_},
+                     {"targets", configuration_.processes.size()},
                      {"group", group_.fd()},
                      {"accesses", accesses_},
                      {"met", met_},

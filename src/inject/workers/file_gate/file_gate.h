@@ -2,6 +2,7 @@
 // What the file gate is told: at which files it stands, whose accesses it holds, and which.
 
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/fd.h"
@@ -19,6 +20,10 @@ struct FileGateConfiguration : InterceptionOrder {
 };
 
 base::Json to_json(const FileGateConfiguration& configuration);
+
+// Said to the worker with a process's identity: it is a target from then on, with its descendants.
+inline constexpr std::string_view kJoinWord = "join ";
+
 base::Result<FileGateConfiguration> file_gate_configuration_from_json(const base::Json& json);
 
 // The folders at which marks are set for `path`: itself and, for a tree, all in it on the same
