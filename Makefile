@@ -53,7 +53,11 @@ crash-sweep-selftest: dev
 	@scripts/crash-sweep-selftest build/dev
 
 lease-protocol: dev
-	@SQUALL_PROTOCOL_SHARE=1 build/dev/tests/lease_protocol/lease_protocol_tests
+	@cmake --build --preset dev --target lease_protocol_pairs
+	@for shard in $$(seq 0 $$(($$(nproc) - 1))); do \
+	  SQUALL_PROTOCOL_SHARE=1 GTEST_TOTAL_SHARDS=$$(nproc) GTEST_SHARD_INDEX=$$shard \
+	    build/dev/tests/lease_protocol/lease_protocol_pairs & shards="$$shards $$!"; \
+	done; status=0; for shard in $$shards; do wait $$shard || status=1; done; exit $$status
 
 # Whole: with what takes long; `make test` has the core.
 virtual-machine-test: dev

@@ -1,15 +1,18 @@
 // The lease protocol under virtual time: the product's engine client, keeper and holder, with every
 // way to kill or stop one of them, to lose a message or to suspend the machine at every step, to a
-// depth of two, in six orders of who goes first. No fault is in force later than one second after
-// its deadline, or after the disturbance that nobody could have noticed sooner; and nobody is told
-// that a fault is gone while it is not.
+// depth of two (and chosen triples), in six orders of who goes first. No fault is in force later
+// than one second after its deadline, or after the disturbance that nobody could have noticed
+// sooner; and nobody is told that a fault is gone while it is not.
 //
 // SQUALL_PROTOCOL_SHARE=1 tries all pairs (default: one of 256, chosen by SQUALL_PROTOCOL_SEED).
+// SQUALL_PROTOCOL_FORM="kill holder stop keeper": only what has that form, of any length;
+// "nothing": the undisturbed life alone.
 
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <iostream>
@@ -32,13 +35,19 @@ constexpr bool kSanitized = false;
 #endif
 
 constexpr std::uint64_t kShown = 5;
+constexpr unsigned kOrders = 6;
+// Nobody but the keeper is left, and its first attempt to undo what the holder held fails.
+constexpr std::array kTriples{"kill holder kill engine lose keeper",
+                              "kill engine kill holder lose keeper"};
+using Steps = std::vector<StepInfo>;
+using Plan = std::vector<Disturbance>;
 
 std::uint64_t number_from(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
   return text == nullptr ? otherwise : std::strtoull(text, nullptr, 10);
 }
 
-std::string text_of(const std::vector<Disturbance>& plan, const std::vector<StepInfo>& steps) {
+std::string text_of(const Plan& plan, const Steps& steps) {
   std::string text;
   for (const Disturbance& each : plan) {
     const StepInfo step = each.step < steps.size() ? steps[each.step] : StepInfo{};
@@ -48,7 +57,27 @@ std::string text_of(const std::vector<Disturbance>& plan, const std::vector<Step
   return text;
 }
 
-class LeaseProtocol : public ::testing::TestWithParam<Scenario> {
+std::vector<Action> actions_at(const StepInfo& step) {
+  std::vector<Action> actions{Action::kKill, Action::kStop, Action::kStopShort};
+  if (step.sends) actions.push_back(Action::kLose);
+  if (step.what == "wait") actions.push_back(Action::kSuspend);
+  return actions;
+}
+
+struct Case {
+  Scenario scenario;
+  unsigned order = 0;
+};
+
+std::string text_of(const Case& one) {
+  return fmt::format("{}{}{}", one.scenario.kind == "fake.held" ? "Held" : "Changed",
+                     one.scenario.asks ? "Asked" : "Deadline", one.order);
+}
+void PrintTo(const Case& one, std::ostream* out) {
+  *out << text_of(one);
+}
+
+class LeaseProtocol : public ::testing::TestWithParam<Case> {
  protected:
   void SetUp() override {
     if (::geteuid() != 0) GTEST_SKIP() << "the engine's client asks for root";
@@ -62,81 +91,95 @@ class LeaseProtocol : public ::testing::TestWithParam<Scenario> {
     std::filesystem::remove_all(folder_, ignored);
   }
 
-  std::vector<StepInfo> try_plan(const std::vector<Disturbance>& plan, unsigned order) {
+  Steps try_plan(const Plan& plan) {
     ++lives_;
-    Outcome outcome = live(GetParam(), folder_, plan, order);
-    if (!outcome.violation.empty() && ++violations_ <= kShown) {
-      ADD_FAILURE() << outcome.violation << ", order " << order << ": "
-                    << text_of(plan, outcome.steps);
-    }
+    Outcome outcome = live(GetParam().scenario, folder_, plan, GetParam().order);
+    if (!outcome.violation.empty() && ++violations_ <= kShown)
+      ADD_FAILURE() << outcome.violation << ": " << text_of(plan, outcome.steps);
     return std::move(outcome.steps);
   }
 
-  static std::vector<Action> actions_at(const StepInfo& step) {
-    std::vector<Action> actions{Action::kKill, Action::kStop, Action::kStopShort};
-    if (step.sends) actions.push_back(Action::kLose);
-    if (step.what == "wait") actions.push_back(Action::kSuspend);
-    return actions;
+  bool enough() const { return until_violation_ && violations_ > 0; }
+
+  // Calls `each` for every disturbance that may follow those of `plan`, whose life had `steps`.
+  template <typename Each>
+  void for_each_next(const Plan& plan, const Steps& steps, const Each& each) {
+    for (std::size_t at = plan.empty() ? 0 : plan.back().step + 1; at < steps.size(); ++at) {
+      for (const Action action : actions_at(steps[at])) {
+        if (enough()) return;
+        Plan longer = plan;
+        longer.push_back({at, action});
+        each(longer, steps[at]);
+      }
+    }
   }
 
-  // SQUALL_PROTOCOL_PAIR="kill holder stop keeper": all pairs of that form, and no others.
-  static bool is_wanted_pair(Action first, const StepInfo& at, Action second,
-                             const StepInfo& then) {
-    static const char* wanted = std::getenv("SQUALL_PROTOCOL_PAIR");
-    if (wanted == nullptr) return false;
-    return wanted == fmt::format("{} {} {} {}", to_string(first), at.process, to_string(second),
-                                 then.process);
+  // `done`: the part of the form that `plan` has.
+  void try_form(const std::string& form, const Plan& plan, const Steps& steps,
+                const std::string& done) {
+    for_each_next(plan, steps, [&](const Plan& longer, const StepInfo& step) {
+      const std::string now = fmt::format("{}{}{} {}", done, done.empty() ? "" : " ",
+                                          to_string(longer.back().action), step.process);
+      if (form != now && !form.starts_with(now + " ")) return;
+      const Steps more = try_plan(longer);
+      if (form != now) try_form(form, longer, more, now);
+    });
+  }
+
+  // Singles first: what they show, pairs show only more slowly.
+  void try_all(const Steps& undisturbed) {
+    std::vector<std::pair<Plan, Steps>> singles;
+    for_each_next({}, undisturbed, [&](const Plan& plan, const StepInfo&) {
+      singles.emplace_back(plan, try_plan(plan));
+    });
+    singles_ = singles.size();
+    const std::uint64_t share =
+        std::max<std::uint64_t>(1, number_from("SQUALL_PROTOCOL_SHARE", 256));
+    std::uint64_t draw =
+        (number_from("SQUALL_PROTOCOL_SEED", 1) * kOrders + GetParam().order) * 0x9e3779b97f4a7c15u;
+    for (const auto& [single, steps] : singles) {
+      for_each_next(single, steps, [&](const Plan& pair, const StepInfo&) {
+        draw = draw * 6364136223846793005u + 1442695040888963407u;
+        if ((draw >> 33) % share == 0) try_plan(pair);
+      });
+    }
+    for (const char* triple : kTriples) try_form(triple, {}, undisturbed, "");
   }
 
   std::string folder_;
+  const bool until_violation_ = number_from("SQUALL_PROTOCOL_UNTIL_VIOLATION", 0) != 0;
   std::uint64_t lives_ = 0;
+  std::uint64_t singles_ = 0;
   std::uint64_t violations_ = 0;
 };
 
 TEST_P(LeaseProtocol, NoFaultOutlivesItsDeadline) {
-  const std::uint64_t share = std::max<std::uint64_t>(1, number_from("SQUALL_PROTOCOL_SHARE", 256));
-  std::uint64_t draw = number_from("SQUALL_PROTOCOL_SEED", 1) * 0x9e3779b97f4a7c15u;
-  std::uint64_t singles = 0;
-  const bool only_pair = std::getenv("SQUALL_PROTOCOL_PAIR") != nullptr;
-  const bool until_violation = number_from("SQUALL_PROTOCOL_UNTIL_VIOLATION", 0) != 0;
-  for (unsigned order = 0; order < 6; ++order) {
-    const Outcome alone = live(GetParam(), folder_, {}, order);
-    ASSERT_NEAR(static_cast<double>(alone.lasted) / kSecond, GetParam().asks ? 1.0 : 3.5, 0.3)
-        << "it ends when it is asked to, or at its deadline, and not before";
-    const std::vector<StepInfo> undisturbed = try_plan({}, order);
-    ASSERT_GT(undisturbed.size(), 50u);
-    for (std::size_t first = 0; first < undisturbed.size(); ++first) {
-      for (const Action action : actions_at(undisturbed[first])) {
-        const std::vector<StepInfo> steps = try_plan({{first, action}}, order);
-        ++singles;
-        if (until_violation && violations_ > 0) return;
-        for (std::size_t second = first + 1; second < steps.size(); ++second) {
-          for (const Action other : actions_at(steps[second])) {
-            draw = draw * 6364136223846793005u + 1442695040888963407u;
-            if (only_pair ? !is_wanted_pair(action, undisturbed[first], other, steps[second])
-                          : (draw >> 33) % share != 0)
-              continue;
-            if (until_violation && violations_ > 0) return;
-            try_plan({{first, action}, {second, other}}, order);
-          }
-        }
-      }
-    }
-  }
-  std::cout << fmt::format("{} {}: {} lives, {} of them with one disturbance; {} violations\n",
-                           GetParam().kind, GetParam().asks ? "asked" : "deadline", lives_, singles,
-                           violations_);
+  const Scenario& scenario = GetParam().scenario;
+  const Outcome alone = live(scenario, folder_, {}, GetParam().order);
+  ASSERT_NEAR(static_cast<double>(alone.lasted) / kSecond, scenario.asks ? 1.0 : 3.5, 0.3)
+      << "it ends when it is asked to, or at its deadline, and not before";
+  const Steps undisturbed = try_plan({});
+  ASSERT_GT(undisturbed.size(), 50u);
+  const char* form = std::getenv("SQUALL_PROTOCOL_FORM");
+  if (form == nullptr)
+    try_all(undisturbed);
+  else
+    try_form(form, {}, undisturbed, "");
+  std::cout << fmt::format("{}: {} lives, {} of them with one disturbance; {} violations\n",
+                           text_of(GetParam()), lives_, singles_, violations_);
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, LeaseProtocol,
-                         ::testing::Values(Scenario{"fake.changed", true},
-                                           Scenario{"fake.changed", false},
-                                           Scenario{"fake.held", false}),
-                         [](const auto& parameter) {
-                           return fmt::format(
-                               "{}{}", parameter.param.kind == "fake.held" ? "Held" : "Changed",
-                               parameter.param.asks ? "Asked" : "Deadline");
-                         });
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  for (const Scenario& scenario :
+       {Scenario{"fake.changed", true}, {"fake.changed", false}, {"fake.held", false}}) {
+    for (unsigned order = 0; order < kOrders; ++order) all.push_back({scenario, order});
+  }
+  return all;
+}
+
+INSTANTIATE_TEST_SUITE_P(Kinds, LeaseProtocol, ::testing::ValuesIn(cases()),
+                         [](const auto& parameter) { return text_of(parameter.param); });
 
 }  // namespace
 }  // namespace squall::lease_protocol

@@ -45,7 +45,8 @@ class Engine {
     if (!client.ok()) return 1;
     client_ = std::move(*client);
     const int status = drive();
-    Machine::current()->stop_recording = true;
+    // An engine that was killed or gave up leaves a fault to its keeper and holder.
+    Machine::current()->stop_recording = status == 0;
     client_.reset();
     return status;
   }
@@ -142,16 +143,17 @@ Outcome live(const Scenario& scenario, const std::string& folder,
       if (!world().in_force()) {
         if (world().armed_at > 0 && outcome.lasted == 0)
           outcome.lasted = machine.boot() - world().armed_at;
-        return;
+        return true;
       }
-      if (!outcome.violation.empty()) return;
+      if (!outcome.violation.empty()) return false;
       Nanoseconds deadline = world().armed_at + lease_of(scenario).count();
       if (outcome.asked_at > 0) deadline = std::min(deadline, outcome.asked_at);
       const Nanoseconds allowed = machine.allowed_until(deadline, world().armed_at);
-      if (until <= allowed) return;
+      if (until <= allowed) return true;
       outcome.violation = fmt::format("in force past {:.3f} s after it was armed (deadline {:.3f})",
                                       static_cast<double>(allowed - world().armed_at) / kSecond,
                                       static_cast<double>(deadline - world().armed_at) / kSecond);
+      return false;
     };
     machine.run(kLimit);
     outcome.steps = machine.steps();

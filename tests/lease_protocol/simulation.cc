@@ -16,6 +16,9 @@ constexpr Nanoseconds kStartPatience = 5 * kSecond + 1250 * kMillisecond;
 constexpr Nanoseconds kGrace = kSecond;
 constexpr Nanoseconds kShortStop = kSecond;
 constexpr Nanoseconds kSuspension = 30 * kSecond;
+// Whoever never sleeps takes time, too: after so many turns in one instant, so much of it passes.
+constexpr int kTurnsInOneInstant = 1000;
+constexpr Nanoseconds kTimeOfTurns = 10 * kMillisecond;
 
 Machine* machine = nullptr;
 std::vector<std::unique_ptr<char[]>> spare_stacks;
@@ -181,13 +184,16 @@ Nanoseconds Machine::next_event() const {
 void Machine::run(Nanoseconds limit) {
   const Nanoseconds end = now_ + limit;
   while (true) {
-    if (Process* process = next(); process != nullptr) {
+    const bool spins = turns_ > kTurnsInOneInstant;
+    if (Process* process = spins ? nullptr : next(); process != nullptr) {
+      ++turns_;
       resume(*process);
       continue;
     }
-    const Nanoseconds at = std::min(next_event(), end);
-    if (before_time_passes) before_time_passes(at + suspended_);
+    const Nanoseconds at = std::min(spins ? now_ + kTimeOfTurns : next_event(), end);
+    if (before_time_passes && !before_time_passes(at + suspended_)) return;
     now_ = at;
+    turns_ = 0;
     if (now_ >= end) return;
     const bool over = std::all_of(processes_.begin(), processes_.end(),
                                   [](const auto& process) { return process->ended; });
@@ -238,7 +244,7 @@ void Machine::wait(std::vector<std::pair<int, bool>> descriptors, Nanoseconds un
   if (self.dying) return;
   self.wait_for = std::move(descriptors);
   self.wait_until = until;
-  if (!can_run(self)) pause();
+  if (!can_run(self) || ++turns_ > kTurnsInOneInstant) pause();
   if (self.dying) return;
   self.wait_for.clear();
   step("waited");

@@ -102,8 +102,8 @@ class Machine {
   Process& start(std::string name, std::function<int()> main);
   // Until nothing can happen any more or `limit` has passed.
   void run(Nanoseconds limit);
-  // Called before time moves on, with the time it moves to.
-  std::function<void(Nanoseconds until)> before_time_passes;
+  // Called before time moves on, with the time it moves to. False: enough was seen.
+  std::function<bool(Nanoseconds until)> before_time_passes;
 
   Nanoseconds monotonic() const { return now_; }
   Nanoseconds boot() const { return now_ + suspended_; }
@@ -147,6 +147,7 @@ class Machine {
   int next_number_ = 100;
   Nanoseconds now_ = 3600 * kSecond;
   Nanoseconds suspended_ = 0;
+  int turns_ = 0;  // in this instant
   Process* running_ = nullptr;
   ucontext_t scheduler_{};
   std::vector<StepInfo> steps_;

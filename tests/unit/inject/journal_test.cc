@@ -188,6 +188,15 @@ TEST(StateDirectoryTest, AFolderThatOthersMayWriteToIsRefused) {
   std::filesystem::remove_all(folder);
 }
 
+TEST(StateDirectoryTest, AFolderThatCannotBeReadIsNotAnEmptyOne) {
+  const std::string folder = base::make_temporary_directory("squall-state").value();
+  const StateDirectory directory{folder};
+  EXPECT_TRUE(directory.list_lease_files().value().empty());  // nobody has made it yet
+  std::filesystem::create_symlink("leases", directory.leases());
+  EXPECT_FALSE(directory.list_lease_files().ok());
+  std::filesystem::remove_all(folder);
+}
+
 TEST(RegistryTest, RunIdsAreSafeFileNames) {
   EXPECT_TRUE(check_run_id("0193b1c2-1111-7abc-8def-000000000001").ok());
   for (const char* bad : {"", ".", "../x", "a/b", "a b", "\n"})
