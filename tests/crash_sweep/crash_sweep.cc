@@ -45,6 +45,7 @@ constexpr const char* kUsage = R"(usage: crash_sweep [OPTIONS]
   --shard I/N      the I-th of N parts, from 1
   --jobs N         so many processes, each with a part and in namespaces of its own; default 1
   --resume FILE    leave out the points that FILE names; add those that are done without residue
+  --count          instead: says how many points there are
   --foreign        instead: one undisturbed life of each kind beside state of others, which they
                    change meanwhile; all of it must be there afterwards
   --alone          nobody else uses BPF meanwhile: its links must be the same afterwards, too
@@ -75,6 +76,10 @@ bool read_options(const std::vector<std::string>& words, Options& options) {
     }
     if (name == "--alone") {
       options.alone = true;
+      continue;
+    }
+    if (name == "--count") {
+      options.count = true;
       continue;
     }
     if (name == "--verbose") {

@@ -78,6 +78,9 @@ class Tracer {
   };
 
   void stopped(pid_t pid, int status) {
+    // A child may stop at its birth before its parent tells of it; the holder's first is the
+    // starter.
+    if (starter_ == 0 && pid != holder_) starter_ = pid;
     const int signal = WSTOPSIG(status);
     const int event = status >> 16;
     if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE)
@@ -107,7 +110,7 @@ class Tracer {
   void forked(pid_t parent, int event) {
     unsigned long child = 0;
     ::ptrace(PTRACE_GETEVENTMSG, parent, nullptr, &child);
-    if (parent == holder_ && starter_ == 0 && event == PTRACE_EVENT_FORK) {
+    if (parent == holder_ && event == PTRACE_EVENT_FORK) {
       starter_ = static_cast<pid_t>(child);
       return let_go(holder_);
     }

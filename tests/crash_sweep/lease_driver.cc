@@ -22,9 +22,7 @@ using namespace std::chrono_literals;
 // Kinds whose effect needs traffic are reverted without having had one.
 constexpr base::Duration kEffectPatience = 40ms;
 constexpr base::Duration kLimit = 20s;
-constexpr base::Duration kLookLimit = 2s;  // nobody renews meanwhile
-constexpr int kLookMilliseconds = 1;
-constexpr int kTurnMilliseconds = 10;
+constexpr int kTurnMilliseconds = 25;
 
 class Driver {
  public:
@@ -85,15 +83,13 @@ class Driver {
 
   DriverExit last_word() const { return left_ ? DriverExit::kLeft : DriverExit::kBroken; }
 
-  // The sweep takes the mark away when it has looked.
+  // Goes on when the sweep has looked: it opens the other end of the pipe then.
   void look(const char* mark) const {
-    const std::string path = folder_ + mark;
-    const int file = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    const int file = ::open((folder_ + mark).c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
     if (file < 0) return;
     ::close(file);
-    const base::Instant end = base::BootClock::now() + kLookLimit;
-    while (::access(path.c_str(), F_OK) == 0 && base::BootClock::now() < end)
-      ::poll(nullptr, 0, kLookMilliseconds);
+    const int looked = ::open((folder_ + kLookedPipe).c_str(), O_RDONLY | O_CLOEXEC);
+    if (looked >= 0) ::close(looked);
   }
 
   void kill_the_holder() const {

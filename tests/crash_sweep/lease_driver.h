@@ -3,8 +3,8 @@
 // it is effective or a moment, has it reverted, and ends when that is verified.
 //
 // At two moments it waits until the sweep has looked at the host: when the fault is armed, and when
-// it was told that the fault is gone. For that it makes a file in the folder and waits until the
-// sweep takes it away.
+// it was told that the fault is gone. For that it makes a file in the folder and waits at a named
+// pipe: in one call, for each of its calls is a point.
 
 #include <string>
 #include <vector>
@@ -13,6 +13,7 @@ namespace squall::crash_sweep {
 
 inline constexpr const char* kArmedMark = "/state-armed";
 inline constexpr const char* kGoneMark = "/state-gone";
+inline constexpr const char* kLookedPipe = "/state-looked";
 
 // What the engine learned. Whatever is neither of the first two leaves it to `squall cleanup`.
 enum class DriverExit {

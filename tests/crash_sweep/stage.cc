@@ -20,6 +20,7 @@
 
 #include "base/files.h"
 #include "host/host.h"
+#include "lease_driver.h"
 #include "support/fake_systemd.h"
 
 namespace squall::crash_sweep {
@@ -194,6 +195,8 @@ base::Result<Stage> Stage::make(const std::string& folder) {
     return base::system_error("mount a filesystem", errno);
   SQUALL_TRY(base::make_directories(base::join_path(folder, "data")));
   SQUALL_TRY(base::write_file_atomically(folder + "/state-boot-id", "the first boot\n"));
+  if (::mkfifo((folder + kLookedPipe).c_str(), 0600) != 0)
+    return base::system_error("make a pipe", errno);
   // As a machine's controller would: the instance boots, or it does not.
   SQUALL_TRY(base::write_file_atomically(
       folder + "/new-boot",

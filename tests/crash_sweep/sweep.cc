@@ -31,6 +31,7 @@ using namespace std::chrono_literals;
 constexpr const char* kStrace = "/usr/bin/strace";
 constexpr base::Duration kLifeLimit = 40s;
 constexpr base::Duration kUndoneLimit = 6s;
+constexpr base::Duration kLookedLimit = 2s;
 // A run may make a few more calls than the one that was recorded.
 constexpr int kMoreCalls = 1;
 // For each kind: the holder at a call, and the keeper at one that the seed chooses.
@@ -229,12 +230,16 @@ std::vector<Point> Sweep::points_of(const Scenario& scenario, const std::string&
 bool Sweep::record(const Scenario& scenario, const std::string& role) {
   Point undisturbed{.scenario = &scenario, .role = role, .call = {}, .error = {}, .second = {}};
   const Life life = live(undisturbed);
-  const bool works = life.broken.empty() && life.exit_status == 0 && judge(undisturbed, life);
+  bool works = life.broken.empty() && life.exit_status == 0 && judge(undisturbed, life);
   const bool alone = role != "everybody";
   const std::vector<std::string> traced =
       alone ? std::vector<std::string>{role}
             : std::vector<std::string>{"engine", "keeper", "holder"};
-  for (const std::string& who : traced) recorded_[who] = recorded_calls(trace_file(who));
+  for (const std::string& who : traced) {
+    recorded_[who] = recorded_calls(trace_file(who));
+    // Only workers are not always there.
+    if (recorded_[who].empty() && who != "worker") works = false;
+  }
   const std::string writer = alone ? role : "holder";
   for (const std::string& text : unsynced_notes(trace_file(writer))) {
     ++totals_.residues;
@@ -263,6 +268,7 @@ void Sweep::sweep(const Scenario& scenario) {
         if (done_.contains(point.name())) continue;
         ++(failing ? totals_.failing_calls : totals_.kills);
         ++done;
+        if (options_.count) continue;
         if (options_.verbose) std::cout << point.name() << std::endl;
         const bool clean = try_point(point);
         if (!clean && options_.until_residue) return;
@@ -320,17 +326,29 @@ Sweep::Life Sweep::live(const Point& point) {
     life.broken = engine.error().to_string();
     return life;
   }
+  const auto marked = [&](const char* mark) {
+    return ::access((stage_.folder() + mark).c_str(), F_OK) == 0;
+  };
+  // It waits for that, unless it was killed or its call failed.
+  const auto let_go_on = [&](const char* mark) {
+    ::unlink((stage_.folder() + mark).c_str());
+    wait_until(kLookedLimit, [&] {
+      const base::UniqueFd pipe{
+          ::open((stage_.folder() + kLookedPipe).c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC)};
+      return pipe || engine->pidfd().ended() || marked(kGoneMark);
+    });
+  };
   const bool ended = wait_until(kLifeLimit, [&] {
-    if (::access((stage_.folder() + kGoneMark).c_str(), F_OK) == 0) {
+    if (marked(kGoneMark)) {
       life.told_too_soon = differences(before, look());
-      ::unlink((stage_.folder() + kGoneMark).c_str());
+      let_go_on(kGoneMark);
     }
-    if (::access((stage_.folder() + kArmedMark).c_str(), F_OK) == 0) {
+    if (marked(kArmedMark)) {
       if (foreign_ != nullptr) {
         if (auto changed = foreign_->change(*point.scenario); !changed.ok())
           foreign_error_ = changed.error().to_string();
       }
-      ::unlink((stage_.folder() + kArmedMark).c_str());
+      let_go_on(kArmedMark);
     }
     return engine->pidfd().ended();
   });

@@ -37,6 +37,7 @@ struct Options {
   bool until_residue = false;
   bool foreign = false;
   bool verbose = false;
+  bool count = false;  // records and counts, and disturbs nobody
   bool alone = false;  // nobody else uses BPF: its links are compared, too
 };
 
