@@ -58,12 +58,15 @@ wait_until() {
   done
 }
 
-# Ends every process of the instance in folder $1: politely, then not.
+# Ends every process of the instance in folder $1, politely, then not, and unmounts its spool.
 end_instance() {
   local files=("$1"/pids/*)
-  [[ -e ${files[0]} ]] || return 0
-  end_all TERM "${files[@]}"
-  wait_until 5 all_ended "${files[@]}" && return 0
-  end_all KILL "${files[@]}"
-  wait_until 5 all_ended "${files[@]}"
+  if [[ -e ${files[0]} ]]; then
+    end_all TERM "${files[@]}"
+    if ! wait_until 5 all_ended "${files[@]}"; then
+      end_all KILL "${files[@]}"
+      wait_until 5 all_ended "${files[@]}" || return 1
+    fi
+  fi
+  ! mountpoint -q "$1/spool" || umount "$1/spool"
 }

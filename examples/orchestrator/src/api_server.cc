@@ -10,6 +10,7 @@
 
 #include "log.h"
 #include "pipeline.h"
+#include "spool.h"
 #include "workflow_store.h"
 
 namespace orchestrator {
@@ -146,6 +147,9 @@ void ApiServer::create_workflow(const httplib::Request& request, httplib::Respon
   std::string error;
   const Pipeline pipeline = read_pipeline(request.body, error);
   if (!error.empty()) return answer_error(response, 400, error);
+  // Work that nobody can end is better not accepted.
+  if (settings_.cures.mind_the_spool && is_nearly_full(settings_.spool))
+    return answer_unavailable(response, "the spool is full; nothing is lost, try again later");
   std::string owner;
   if (request.has_header("X-Session")) {
     owner = user_of(request.get_header_value("X-Session"), response);

@@ -24,7 +24,7 @@ struct Arguments {
 
 bool read_flag(std::string_view argument, Cures& cures) {
   if (argument == "--hardened") {
-    cures = {true, true, true, true, true};
+    cures = {true, true, true, true, true, true};
   } else if (argument == "--visibility-timeout") {
     cures.visibility_timeout = true;
   } else if (argument == "--cache-retries") {
@@ -35,6 +35,8 @@ bool read_flag(std::string_view argument, Cures& cures) {
     cures.requeue_dead = true;
   } else if (argument == "--warm-pool") {
     cures.warm_pool = true;
+  } else if (argument == "--mind-the-spool") {
+    cures.mind_the_spool = true;
   } else {
     return false;
   }
@@ -95,6 +97,7 @@ std::optional<Settings> read_settings(int argc, char** argv) {
     json.at("api_port").get_to(settings.api_port);
     json.at("sentinel_port").get_to(settings.sentinel_port);
     json.at("queue_password").get_to(settings.queue_password);
+    json.at("spool").get_to(settings.spool);
   } catch (const nlohmann::json::exception& error) {
     log_warning(fmt::format("{}: {}", arguments->settings_file, error.what()));
     return std::nullopt;

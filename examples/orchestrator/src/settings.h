@@ -1,6 +1,6 @@
 #pragma once
 // What a process is told: where everything is (a JSON file, so that no secret stands in argv) and
-// which of the five cures it has (argv, so that `ps` shows them).
+// which of the six cures it has (argv, so that `ps` shows them).
 
 #include <chrono>
 #include <optional>
@@ -10,14 +10,15 @@ namespace orchestrator {
 
 using std::chrono::milliseconds;
 
-// The five cures. Without any of them the orchestrator is naive; `--hardened` is all of them.
+// The six cures. Without any of them the orchestrator is naive; `--hardened` is all of them.
 struct Cures {
   bool visibility_timeout =
-      false;                   // a reserved message returns to the queue when its worker is silent
-  bool cache_retries = false;  // short cache timeouts, retries with backoff, database instead
-  bool reaper = false;         // finds abandoned tasks and messages within seconds
-  bool requeue_dead = false;   // abandoned tasks run again, or are marked failed
-  bool warm_pool = false;      // the API opens its database connections before they are needed
+      false;                    // a reserved message returns to the queue when its worker is silent
+  bool cache_retries = false;   // short cache timeouts, retries with backoff, database instead
+  bool reaper = false;          // finds abandoned tasks and messages within seconds
+  bool requeue_dead = false;    // abandoned tasks run again, or are marked failed
+  bool warm_pool = false;       // the API opens its database connections before they are needed
+  bool mind_the_spool = false;  // full: no new work, and what is done waits for room
 };
 
 // The clockwork of the cures. The naive abandonment time is an hour and looked at only when the
@@ -37,6 +38,7 @@ struct Settings {
   int api_port = 0;
   int sentinel_port = 0;
   std::string queue_password;
+  std::string spool;  // folder
 };
 
 // Reads `--settings=FILE --instance=NAME/MEMBER [--max-lifetime=SECONDS] [cures]`. Says what is

@@ -23,6 +23,9 @@ constexpr milliseconds kQueueBudget{400};
 
 Worker::Worker(const Settings& settings)
     : incarnation_(settings.incarnation),
+      minds_the_spool_(settings.cures.mind_the_spool),
+      spool_folder_(settings.spool),
+      spool_(settings.spool, settings.member),
       visibility_(settings.cures.visibility_timeout ? kVisibilityTimeout : milliseconds(0)),
       database_(settings.primary_dsn, kDatabaseDeadline),
       cache_(settings.sentinel_port, settings.queue_password,
@@ -69,6 +72,7 @@ void Worker::finish_due_tasks() {
   for (const auto& [task, done] : running_) {
     if (done <= now) due.push_back(task);
   }
+  due = keep_outputs(due);
   if (due.empty()) return;
   const auto recorded = store_.finish(incarnation_, due);
   for (const TaskId task : due) running_.erase(task);
@@ -80,6 +84,21 @@ void Worker::finish_due_tasks() {
   if (!recorded->empty()) queue_.acknowledge(incarnation_, *recorded);
 }
 
+// Without room a naive worker lets go of the task: it keeps nothing that it cannot end. The cure
+// keeps it, alive, until there is room again.
+std::vector<TaskId> Worker::keep_outputs(const std::vector<TaskId>& due) {
+  std::vector<TaskId> kept;
+  for (const TaskId task : due) {
+    if (spool_.keep(task)) {
+      kept.push_back(task);
+    } else if (!minds_the_spool_) {
+      log_warning(fmt::format("the output of task {} finds no room", task));
+      running_.erase(task);
+    }
+  }
+  return kept;
+}
+
 // Workers that ask one task at a time, at random moments, and less often the more they have, share
 // the work evenly. At a fixed pace the one that asks just after the scheduler's turn gets it all.
 milliseconds Worker::pause(bool took_one) {
@@ -89,6 +108,7 @@ milliseconds Worker::pause(bool took_one) {
 
 bool Worker::take_task() {
   if (running_.size() >= kSlots || !database_.connected()) return false;
+  if (minds_the_spool_ && is_nearly_full(spool_folder_)) return false;
   const auto reserved = queue_.reserve(incarnation_, /*limit=*/1, visibility_);
   if (!reserved || reserved->empty()) return false;
   const auto claims = store_.claim(incarnation_, *reserved);

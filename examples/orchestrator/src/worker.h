@@ -11,6 +11,7 @@
 #include "cache.h"
 #include "database.h"
 #include "settings.h"
+#include "spool.h"
 #include "task_queue.h"
 #include "workflow_store.h"
 
@@ -27,12 +28,17 @@ class Worker {
 
   bool heartbeat();
   void finish_due_tasks();
+  // Those of `due` whose output lies in the spool.
+  std::vector<TaskId> keep_outputs(const std::vector<TaskId>& due);
   // Says whether the queue had something.
   bool take_task();
   milliseconds pause(bool took_one);
   std::vector<TaskId> held() const;
 
   std::string incarnation_;
+  bool minds_the_spool_;
+  std::string spool_folder_;
+  Spool spool_;
   milliseconds visibility_;
   Database database_;
   Cache cache_;
