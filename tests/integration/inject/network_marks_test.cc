@@ -128,6 +128,27 @@ TEST_F(SocketMarks, PartitionHitsOneOfTwoThatAreAlike) {
   cut("127.0.0.1", "network.partition", pair());
 }
 
+TEST_F(SocketMarks, ARestartedCallerIsCutOffToo) {
+  start_three("127.0.0.1");
+  start_holder();
+  const auto lease = arm(bind_marked("network.partition", pair()));
+  const auto programs = programs_of(wait_for(LeaseState::kArmed));
+  wait_for(LeaseState::kEffective);
+  const auto callers = host::find_members(host::real_host(), map_.services[1]);
+  ASSERT_TRUE(callers.ok());
+  ASSERT_EQ(callers->size(), 1u);
+  const pid_t before = (*callers)[0].process.identity.pid;
+  ::kill(before, SIGKILL);
+  EXPECT_NE(wait_for_notice().text.find("ended while its packets were marked"), std::string::npos);
+  start_victim({fmt::format("asks=127.0.0.1,{},{}", kPort, file_of("caller"))});
+  const auto notice = wait_for_notice();
+  EXPECT_NE(notice.text.find(fmt::format("in place of pid {} and its packets are marked", before)),
+            std::string::npos)
+      << notice.text;
+  expect_cut();
+  expect_reverted(lease, programs);
+}
+
 TEST_F(SocketMarks, PartitionOnIPv6) {
   cut("::1", "network.partition", pair());
 }

@@ -161,7 +161,7 @@ base::Result<PacketPair> find_pair(const BindRequest& request, bool replies) {
 
 std::optional<Marking> marking_of(const PacketPair& pair) {
   if (pair.telling.way != Way::kSockets) return std::nullopt;
-  MarkedPair marked{.callers = {}, .endpoints = pair.endpoints};
+  MarkedPair marked{.callers = {}, .endpoints = pair.endpoints, .joining = pair.from.joining};
   for (const host::Process& process : pair.from.processes)
     marked.callers.push_back(process.identity);
   return Marking{.pairs = {std::move(marked)}, .layout = pair.telling.layout};

@@ -27,6 +27,7 @@
 #include "inject/cgroup.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
+#include "inject/service_json.h"
 
 namespace squall::inject {
 
@@ -224,16 +225,23 @@ base::Result<PairMarker> PairMarker::load(const Marking& marking, base::Instant 
 base::Status PairMarker::attach() {
   first_complaint.clear();
   SQUALL_TRY(loaded_->attach_programs());
-  return enter_processes();
+  return enter_processes(pairs_);
 }
 
-base::Status PairMarker::enter_processes() {
+base::Status PairMarker::join(const std::vector<std::size_t>& pairs,
+                              const base::ProcessIdentity& caller) {
+  std::vector<MarkedPair> only(pairs_.size());
+  for (const std::size_t pair : pairs) only[pair].callers = {caller};
+  return enter_processes(only);
+}
+
+base::Status PairMarker::enter_processes(const std::vector<MarkedPair>& pairs) {
   std::map<pid_t, std::uint64_t> known;
   for (int turn = 0; turn < kMostTurns; ++turn) {
     SQUALL_ASSIGN(const auto table, read_process_table());
     std::map<pid_t, std::pair<base::ProcessIdentity, std::uint64_t>> found;
-    for (std::size_t i = 0; i < pairs_.size(); ++i) {
-      for (const base::ProcessIdentity& caller : pairs_[i].callers) {
+    for (std::size_t i = 0; i < pairs.size(); ++i) {
+      for (const base::ProcessIdentity& caller : pairs[i].callers) {
         for (const ProcessEntry& entry : tree_of(table, caller)) {
           auto& [identity, bits] = found[entry.identity.pid];
           identity = entry.identity;
@@ -254,8 +262,8 @@ base::Status PairMarker::enter_processes() {
     }
     if (!grown) break;
   }
-  processes_ = known.size();
-  if (processes_ != 0) return {};
+  processes_ += known.size();
+  if (!known.empty()) return {};
   return base::Error{.code = base::ErrorCode::kNotFound,
                      .message = "none of the callers' processes runs any more",
                      .hint = "is the service running?"};
@@ -320,7 +328,7 @@ Json to_json(const Marking& marking) {
     for (const base::ProcessIdentity& caller : pair.callers) callers.push_back(to_json(caller));
     Json endpoints = Json::array();
     for (const PacketEndpoint& endpoint : pair.endpoints) endpoints.push_back(to_json(endpoint));
-    list.push_back({{"callers", callers}, {"endpoints", endpoints}});
+    list.push_back({{"callers", callers}, {"endpoints", endpoints}, {"joining", pair.joining}});
   }
   return {{"pairs", list},
           {"task_layout", {{"pid", marking.layout.pid}, {"tgid", marking.layout.tgid}}}};
@@ -344,6 +352,7 @@ base::Result<Marking> marking_from_json(const Json& json) {
       good = good && endpoint && endpoint->port != 0;
       if (endpoint) pair.endpoints.push_back(*endpoint);
     }
+    pair.joining = text_field(item, "joining");
     good = good && !pair.callers.empty() && !pair.endpoints.empty();
     marking.pairs.push_back(std::move(pair));
   }
@@ -381,8 +390,14 @@ void FaultMarks::add_proof(Json& proof) const {
 base::Status FaultMarks::attach() {
   if (!marker_) return {};
   SQUALL_TRY(marker_->attach());
-  for (const MarkedPair& pair : marking_.pairs) {
-    for (const base::ProcessIdentity& caller : pair.callers) {
+  SQUALL_TRY(follow());
+  for (std::size_t i = 0; i < marking_.pairs.size(); ++i) {
+    const bool is_followed =
+        std::any_of(followed_.begin(), followed_.end(), [&](const Followed& each) {
+          return std::find(each.pairs.begin(), each.pairs.end(), i) != each.pairs.end();
+        });
+    if (is_followed) continue;
+    for (const base::ProcessIdentity& caller : marking_.pairs[i].callers) {
       const bool known =
           std::any_of(callers_.begin(), callers_.end(),
                       [&](const base::PidFd& each) { return each.identity() == caller; });
@@ -394,7 +409,41 @@ base::Status FaultMarks::attach() {
   return {};
 }
 
+base::Status FaultMarks::follow() {
+  std::map<std::string, std::vector<std::size_t>> numbers;
+  for (std::size_t i = 0; i < marking_.pairs.size(); ++i) {
+    if (!marking_.pairs[i].joining.empty()) numbers[marking_.pairs[i].joining].push_back(i);
+  }
+  for (auto& [text, pairs] : numbers) {
+    SQUALL_ASSIGN(const Json json, base::parse_json(text));
+    Successors::Plan plan;
+    SQUALL_ASSIGN(plan.service, service_from_json(field(json, "service")));
+    for (const Json& item : field(json, "members")) plan.before.push_back(target_from_json(item));
+    plan.targets = plan.before;
+    plan.claims = false;  // another fault may have a hold on the process itself
+    Successors members{std::move(plan), "ended while its packets were marked", context_};
+    // Where one has ended already, nobody knows what came in its place since.
+    if (!members.open().ok()) continue;
+    followed_.push_back({.pairs = std::move(pairs), .members = std::move(members)});
+  }
+  return {};
+}
+
 Step FaultMarks::hold() {
+  Step step = tell_ends();
+  for (Followed& each : followed_) {
+    step = either(std::move(step), each.members.hold([&](const Target& fresh) {
+      if (auto noted = context_.note({{"marking", to_json(fresh.identity)}}); !noted.ok())
+        return Step::failed(std::move(noted).error());
+      if (auto joined = marker_->join(each.pairs, fresh.identity); !joined.ok())
+        return Step::failed(std::move(joined).error());
+      return Step::done("its packets are marked");
+    }));
+  }
+  return step;
+}
+
+Step FaultMarks::tell_ends() {
   std::vector<std::string> ended;
   std::erase_if(callers_, [&](const base::PidFd& caller) {
     if (!caller.ended()) return false;
@@ -418,8 +467,9 @@ void FaultMarks::recall(const Json& found) {
 }
 
 void FaultMarks::end() {
-  marker_.reset();
+  followed_.clear();
   callers_.clear();
+  marker_.reset();
 }
 
 base::Error FaultMarks::left_behind() {

@@ -19,6 +19,7 @@
 #include "base/result.h"
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
+#include "inject/faults/process/successors.h"
 
 namespace squall::inject {
 
@@ -28,6 +29,9 @@ inline constexpr std::string_view kSocketMarks = "BPF socket marks";
 struct MarkedPair {
   std::vector<base::ProcessIdentity> callers;
   std::vector<PacketEndpoint> endpoints;
+  // The callers' service and its members at bind, as JSON: who is restarted is marked, too. Empty:
+  // nobody joins them.
+  std::string joining = {};
 };
 
 // Where the running kernel keeps a task's numbers, by its BTF.
@@ -63,6 +67,8 @@ class PairMarker {
   // From now on new sockets are marked, and what is open already, too. kNotFound when no caller
   // runs any more.
   base::Status attach();
+  // One more caller of these pairs, by their numbers.
+  base::Status join(const std::vector<std::size_t>& pairs, const base::ProcessIdentity& caller);
   std::size_t processes() const { return processes_; }  // known after attach()
   std::size_t sockets() const { return sockets_; }      // live ones that were found then
 
@@ -76,7 +82,7 @@ class PairMarker {
  private:
   struct Loaded;
   explicit PairMarker(std::unique_ptr<Loaded> loaded);
-  base::Status enter_processes();
+  base::Status enter_processes(const std::vector<MarkedPair>& pairs);
   base::Status enter_sockets_of(const base::ProcessIdentity& process, std::uint64_t pairs);
 
   std::unique_ptr<Loaded> loaded_;
@@ -96,8 +102,8 @@ class FaultMarks {
   // For arm(): load() adds to what is noted, attach() follows the note and precedes the table.
   base::Status load(base::Json& noted);
   base::Status attach();
-  // For hold(): tells of callers that end, for whoever takes their place is not marked. Done when
-  // none is left, or there is nothing to mark.
+  // For hold(): marks callers that are restarted, and tells of them and of those that end. Done
+  // when none is left or there is nothing to mark.
   Step hold();
   void recall(const base::Json& found);
   void add_proof(base::Json& proof) const;
@@ -114,7 +120,15 @@ class FaultMarks {
   FaultContext& context_;
   std::optional<PairMarker> marker_;
   std::vector<std::uint32_t> programs_;
-  std::vector<base::PidFd> callers_;  // that live
+  // Callers of a service, with the numbers of its pairs.
+  struct Followed {
+    std::vector<std::size_t> pairs;
+    Successors members;
+  };
+  base::Status follow();
+  Step tell_ends();
+  std::vector<Followed> followed_;
+  std::vector<base::PidFd> callers_;  // the others that live
 };
 
 }  // namespace squall::inject

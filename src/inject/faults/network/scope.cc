@@ -16,8 +16,10 @@
 
 #include "base/text.h"
 #include "inject/cgroup.h"
+#include "inject/faults/process/targets.h"
 #include "inject/network_namespace.h"
 #include "inject/process_table.h"
+#include "inject/service_json.h"
 
 namespace squall::inject {
 
@@ -482,7 +484,14 @@ base::Result<Party> calling_party(const BindRequest& request, const model::Servi
                        .message = fmt::format("service {} matches no process", service.name),
                        .hint = "is it running?"};
   }
-  for (const host::Member& member : members) party.processes.push_back(member.process);
+  base::Json targets = base::Json::array();
+  for (const host::Member& member : members) {
+    party.processes.push_back(member.process);
+    targets.push_back(to_json(Target{.member = member.name,
+                                     .identity = member.process.identity,
+                                     .description = describe_member(member)}));
+  }
+  party.joining = base::Json{{"service", to_json(service)}, {"members", targets}}.dump();
   return party;
 }
 

@@ -50,6 +50,7 @@ struct Party {
   std::vector<host::Process> processes;  // on this host
   // Where a member listens, if that is an address of its own: what comes from there may be its.
   std::vector<std::uint8_t> address;
+  std::string joining = {};  // who else may become one of `processes`: see MarkedPair
 };
 // kNotFound when a service that is not external matches no process.
 base::Result<Party> calling_party(const BindRequest& request, const model::Service& service);

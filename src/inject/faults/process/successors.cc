@@ -46,8 +46,14 @@ std::string_view joining_text(const model::Parameters& parameters) {
 base::Result<Successors::Plan> Successors::plan_of(const model::FaultBinding& binding) {
   const Json& details = binding.details.json();
   Plan plan;
-  SQUALL_ASSIGN(plan.service, service_from_json(field(details, "service")));
   plan.targets = targets_of(binding);
+  auto service = service_from_json(field(details, "service"));
+  // Never a reason not to undo a fault.
+  if (!service.ok()) {
+    plan.joins = false;
+    return plan;
+  }
+  plan.service = std::move(*service);
   for (const Json& item : field(details, "members_before"))
     plan.before.push_back(target_from_json(item));
   plan.joins = !details.contains("joins") || boolean_field(details, "joins");

@@ -37,7 +37,8 @@ class Successors {
     bool joins = true;
     bool claims = true;  // false: what holds the member is not the member's own (a cgroup)
   };
-  // kCorrupt when the binding is not one of process_binding().
+  // From a binding of process_binding(). Where it names no service nobody joins: a replay must undo
+  // the fault all the same.
   static base::Result<Plan> plan_of(const model::FaultBinding& binding);
 
   // What a kind does with a new member, which it may touch now. Called again as its step says.
