@@ -20,6 +20,7 @@
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
+#include "inject/registry.h"
 
 namespace squall::inject {
 
@@ -438,7 +439,9 @@ base::Result<Reach> reach_pause(const model::FaultBinding& binding) {
   SQUALL_ASSIGN(Reach reach, reach_processes(binding));
   if (binding.mechanism == kStopSignal) return reach;
   SQUALL_ASSIGN(const std::string mount, v2_mount());
-  reach.cgroups.push_back(mount + text_field(binding.details.json(), "cgroup"));
+  const std::string group = text_field(binding.details.json(), "cgroup");
+  SQUALL_TRY(check_locks(binding, {"cgroup" + group}));
+  reach.cgroups.push_back(mount + group);
   return reach;
 }
 
@@ -475,6 +478,7 @@ const FaultKind kProcessPause{.descriptor = &kDescriptor,
                               .bind = bind_pause,
                               .create = create_pause,
                               .rehearse = rehearse_pause,
-                              .reach = reach_pause};
+                              .reach = reach_pause,
+                              .restores = kRestoresRunning};
 
 }  // namespace squall::inject
