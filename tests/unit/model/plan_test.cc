@@ -107,7 +107,7 @@ TEST(Plan, HashCoversEverythingButAdvice) {
 }
 
 TEST(Plan, OverlapIsPartOfWhatIsApproved) {
-  EXPECT_EQ(to_json(example_plan()).dump().find("overlap"), std::string::npos);
+  EXPECT_FALSE(to_json(example_plan())["faults"][0].contains("overlap"));
   Plan plan = example_plan();
   plan.faults[0].overlap = true;
   EXPECT_NE(plan_hash(plan), plan_hash(example_plan()));
