@@ -11,6 +11,7 @@
 #include <cstdlib>
 
 #include "base/ids.h"
+#include "base/text.h"
 
 namespace squall::base {
 
@@ -168,6 +169,40 @@ Result<std::vector<std::string>> names_in_folder(const std::string& path) {
   ::closedir(folder);
   if (failure != 0) return system_error(fmt::format("read folder {}", path), failure);
   return names;
+}
+
+Result<UniqueFd> open_without_links(const std::string& path, int flags, unsigned mode) {
+  if (!path.starts_with('/'))
+    return Error{.code = ErrorCode::kUsage, .message = path + " is no full path"};
+  UniqueFd folder{::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC)};
+  std::vector<std::string> parts;
+  for (std::string& part : split(path, '/')) {
+    if (part == "..") return Error{.code = ErrorCode::kBlocked, .message = path + " leads upwards"};
+    if (!part.empty() && part != ".") parts.push_back(std::move(part));
+  }
+  if (parts.empty()) parts.emplace_back(".");
+  // An unnamed file is made in the folder that is named last.
+  if ((flags & O_TMPFILE) == O_TMPFILE && parts.back() != ".") parts.emplace_back(".");
+  for (std::size_t i = 0; folder && i < parts.size(); ++i) {
+    const bool last = i + 1 == parts.size();
+    const int how = last ? flags : O_PATH | O_DIRECTORY;
+    UniqueFd next{::openat(folder.get(), parts[i].c_str(), how | O_NOFOLLOW | O_CLOEXEC, mode)};
+    const int error = errno;
+    struct stat info {};
+    // O_PATH opens the link itself.
+    const bool link = ::fstatat(folder.get(), parts[i].c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0 &&
+                      S_ISLNK(info.st_mode);
+    const bool opened_link = next && ::fstat(next.get(), &info) == 0 && S_ISLNK(info.st_mode);
+    if (opened_link || (!next && link)) {
+      return Error{.code = ErrorCode::kBlocked,
+                   .message = path + " leads over a symbolic link",
+                   .hint = "write the real path: realpath " + path};
+    }
+    if (!next) return system_error("open " + path, error);
+    folder = std::move(next);
+  }
+  if (!folder) return system_error("open /", errno);
+  return folder;
 }
 
 std::string join_path(std::string_view folder, std::string_view name) {

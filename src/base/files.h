@@ -24,6 +24,9 @@ Status make_directories(const std::string& path, unsigned mode = 0755);
 Result<std::string> make_temporary_directory(const std::string& prefix);
 // The entries of a folder but . and .., in no order; an error when not all could be read.
 Result<std::vector<std::string>> names_in_folder(const std::string& path);
+// Opens `path` without following a symbolic link in any part of it, so that what is opened lies
+// where the path says also when somebody changes folders meanwhile. kBlocked when it meets a link.
+Result<UniqueFd> open_without_links(const std::string& path, int flags, unsigned mode = 0);
 std::string join_path(std::string_view folder, std::string_view name);
 Result<std::uint64_t> free_space(const std::string& path);  // bytes available to us
 

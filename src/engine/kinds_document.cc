@@ -170,12 +170,15 @@ std::string faults_document() {
   for (const auto* kind : vocabulary().faults) {
     text += fmt::format(
         "\n## {}\n\n{}\n\n| | |\n|---|---|\n| effect | {} |\n| revert | {} |\n| proof | {} |\n"
-        "| if everything of Squall is killed | {} |\n| mechanisms | {} |\n| needs | {} |\n\n"
+        "| if everything of Squall is killed | {} |\n| mechanisms | {} |\n| needs | {} |\n"
+        "| others than root | {} |\n\n"
         "| parameter | type | meaning |\n|---|---|---|\n",
         kind->name, kind->summary, kind->effect, kind->revert, kind->proof,
         model::to_string(kind->weakest), fmt::join(kind->mechanisms, ", "),
         kind->capabilities.empty() ? "nothing special"
-                                   : fmt::format("{}", fmt::join(kind->capabilities, ", ")));
+                                   : fmt::format("{}", fmt::join(kind->capabilities, ", ")),
+        kind->root_only.empty() ? "as the host's policy says ([files](files.md))"
+                                : fmt::format("never: {}", kind->root_only));
     add_table(text, kind->parameters, "");
     text += fmt::format("\n```yaml\n{}\n```\n", kind->example);
   }

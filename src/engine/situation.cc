@@ -21,6 +21,7 @@ std::vector<safety::OtherLease> other_leases_of(const std::vector<inject::Active
     other.fault = lease.fault;
     other.targets = lease.targets;
     other.processes = lease.processes;
+    other.overlap = lease.overlap;
     others.push_back(std::move(other));
   }
   return others;

@@ -22,6 +22,7 @@ model::PlannedFault describe(const model::SystemMap& map, const model::FaultSpec
   planned.parameters = fault.parameters;
   planned.at = fault.at;
   planned.duration = fault.duration;
+  planned.overlap = fault.overlap;
   for (const std::string_view mechanism : kind.descriptor->mechanisms)
     planned.mechanisms.emplace_back(mechanism);
   planned.lifetime = kind.descriptor->weakest;
@@ -33,7 +34,10 @@ base::Result<model::FaultBinding> bind(const BindRequest& request) {
   const FaultKind& kind = kind_of(request.fault);
   const bool network = kind.descriptor->name.starts_with("network.");
   auto binding = network ? bind_in_place(kind, request) : kind.bind(request);
-  if (binding.ok()) return binding;
+  if (binding.ok()) {
+    binding->overlap = request.planned.overlap;
+    return binding;
+  }
   return std::move(binding).error().within("binding " + request.fault.name);
 }
 

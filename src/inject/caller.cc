@@ -139,6 +139,7 @@ Account account_from_json(const Json& json) {
 Json to_json(const Grant& grant) {
   Json json = {{"caller", to_json(grant.caller)}, {"targets", grant.targets}};
   if (grant.start_as) json["start_as"] = to_json(*grant.start_as);
+  if (grant.trace_as) json["trace_as"] = to_json(*grant.trace_as);
   return json;
 }
 
@@ -147,6 +148,8 @@ Grant grant_from_json(const Json& json) {
               .targets = numbers_from(field(json, "targets"))};
   if (field(json, "start_as").is_object())
     grant.start_as = account_from_json(field(json, "start_as"));
+  if (field(json, "trace_as").is_object())
+    grant.trace_as = account_from_json(field(json, "trace_as"));
   return grant;
 }
 

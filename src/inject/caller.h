@@ -41,6 +41,7 @@ struct Grant {
   Account caller;
   std::vector<uid_t> targets{};          // whose processes, beside the caller's own
   std::optional<Account> start_as = {};  // whose rights a service gets that is started again
+  std::optional<Account> trace_as = {};  // whose rights a tracer has
 };
 
 // May a fault with this grant touch the process? For what it was bound to, and again for whatever

@@ -133,6 +133,7 @@ struct ActiveLease {
   base::Instant ends;  // deadline
   base::ProcessIdentity holder;
   bool holder_alive = true;  // false: what is left needs `squall cleanup`
+  bool overlap = false;      // its plan lets others share its targets
 };
 base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_directory = {});
 

@@ -273,7 +273,8 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
                         .state = LeaseState::kFailed,
                         .ends = {},
                         .holder = {},
-                        .holder_alive = false});
+                        .holder_alive = false,
+                        .overlap = false});
       continue;
     }
     const LeaseRecord& record = *content->lease;
@@ -295,7 +296,8 @@ base::Result<std::vector<ActiveLease>> active_leases(const std::string& state_di
                       .state = content->state,
                       .ends = content->ends,
                       .holder = record.holder,
-                      .holder_alive = alive(record.holder, record.boot_id)});
+                      .holder_alive = alive(record.holder, record.boot_id),
+                      .overlap = record.binding.overlap});
   }
   return leases;
 }

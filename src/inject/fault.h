@@ -74,6 +74,11 @@ struct Reach {
   bool starts = false;                             // runs the map's `start` for them
   std::vector<std::string> cgroups{};              // folders whose files are written: full paths
   std::vector<std::string> filesystems{};          // folders on filesystems that are filled
+  std::vector<std::string> files{};                // files and folders of which accesses are held
+  std::vector<uid_t> users{};                      // whatever they run, now or later
+  std::vector<std::string> units{};                // of systemd, by their whole names
+  std::uint64_t memory = 0;                        // bytes of the host's, held
+  bool traces = false;                             // stands in the way of their system calls
   std::vector<std::uint16_t> ports{};              // of the network; 0: all
 };
 
@@ -104,6 +109,9 @@ std::uint64_t seed_of(const BindRequest& request);
 model::FaultBinding new_binding(const BindRequest& request, std::string_view mechanism,
                                 model::LifetimeClass lifetime);
 
+inline constexpr std::string_view kRestoresRunning = "whether its processes run on";
+inline constexpr std::string_view kRestoresService = "which process does the service's work";
+
 struct FaultKind {
   const model::FaultKindDescriptor* descriptor = nullptr;
   // Pure. Fills target, services, processes_max, changes; the caller has filled the rest.
@@ -116,8 +124,12 @@ struct FaultKind {
   // The same change and its revert on a scratch target of our own; one sentence about it.
   base::Result<std::string> (*rehearse)(const model::FaultBinding& binding,
                                         FaultContext& context) = nullptr;
-  // kCorrupt as create(). Null: for root only, whatever the policy says.
+  // kCorrupt as create(). Null: for root only, whatever the policy says; the descriptor says why.
   base::Result<Reach> (*reach)(const model::FaultBinding& binding) = nullptr;
+  // What of its targets it changes and puts back, as the end of a sentence; empty: nothing that
+  // another fault's revert could take for its own. Two leases never share a target of which both
+  // put back the same, whatever their plans say.
+  std::string_view restores = {};
   // Must its revert survive a reboot? Then its journal lies on disk, synced.
   bool survives_reboot = false;
 };

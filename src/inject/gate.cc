@@ -61,6 +61,38 @@ base::Status check_members(const Grant& grant, const std::string& folder, int de
   return {};
 }
 
+// Real, and on or below a folder of the rule.
+base::Status check_path(const std::string& path, const PolicyRule& rule, std::string_view what) {
+  std::error_code error;
+  const std::string real = std::filesystem::canonical(path, error).string();
+  if (error || real != path)
+    return blocked(fmt::format("{} is not the real path of a {}", base::printable(path), what));
+  if (std::none_of(rule.paths.begin(), rule.paths.end(),
+                   [&](const std::string& folder) { return is_below(path, folder); }))
+    return blocked(fmt::format("{} lies below none of its `paths`", path));
+  return {};
+}
+
+// What the end of a fault needs must not wait for a worker of that fault.
+base::Status check_holds_nothing_of_ours(const std::string& path, const StateDirectory& state) {
+  std::vector<std::string> ours{state.path(), state.leases(), state.durable_leases(), state.runs(),
+                                std::string(kPolicyFile)};
+  const auto maps = base::read_pseudo_file("/proc/self/maps");  // the program and its libraries
+  if (!maps.ok()) return blocked("which files Squall itself needs cannot be read");
+  for (const std::string& line : base::split(*maps, '\n')) {
+    const std::size_t at = line.find('/');
+    if (at != std::string::npos) ours.push_back(line.substr(at));
+  }
+  for (const std::string& file : ours) {
+    std::error_code error;
+    const std::string real = std::filesystem::weakly_canonical(file, error).string();
+    if (is_below(error ? file : real, path) || is_below(path, error ? file : real))
+      return blocked(fmt::format("{} and {}, which Squall itself needs, hold one another", path,
+                                 base::printable(file)));
+  }
+  return {};
+}
+
 }  // namespace
 
 struct Gate::Request {
@@ -83,7 +115,7 @@ base::Result<Gate> Gate::open(const Account& caller, const std::string& policy_f
 PolicyRule Gate::own_rule() const {
   PolicyRule rule;
   rule.users = {caller_.user};
-  rule.kinds = {"process", "command"};
+  rule.kinds = {"process", "clock", "syscall", "command"};
   rule.start = true;  // with his own rights
   rule.longest_fault = policy_.longest_fault;
   return rule;
@@ -96,7 +128,8 @@ base::Result<Grant> Gate::check(const FaultKind& kind, const model::FaultBinding
   Request request{.kind = kind, .reach = {}, .duration = duration, .state = state, .host = host};
   if (kind.reach == nullptr) {
     return base::Error{.code = base::ErrorCode::kBlocked,
-                       .message = fmt::format("{} is for root only", kind.descriptor->name),
+                       .message = fmt::format("{} is for root only: {}", kind.descriptor->name,
+                                              kind.descriptor->root_only),
                        .hint = "run it with sudo"};
   }
   SQUALL_ASSIGN(request.reach, kind.reach(binding));
@@ -124,6 +157,22 @@ base::Error Gate::refused(const Request& request, const std::string& why) const 
                           policy_.file)};
 }
 
+// May a service that belongs to `owner` be started again?
+base::Status Gate::grant_start(const PolicyRule& rule, const Account& owner, Grant& grant) const {
+  const bool others = owner.user != caller_.user;
+  grant.start_as = others ? owner : caller_;
+  if (others && !rule.start) {
+    return blocked(
+        fmt::format("`restore: start` would run the caller's program as {}; that "
+                    "needs `start: true`, `restore: await` does not",
+                    user_text(owner.user)));
+  }
+  // A program of the caller's choice never runs as root, whatever a rule says.
+  if (grant.start_as->is_root() || (others && grant.start_as->in_group(0)))
+    return blocked("`restore: start` would run the caller's program with root's rights");
+  return {};
+}
+
 // One rule must cover all of it: two half permissions are not a whole one.
 base::Result<Grant> Gate::by_rule(const Request& request, const PolicyRule& rule) const {
   const Reach& reach = request.reach;
@@ -138,39 +187,44 @@ base::Result<Grant> Gate::by_rule(const Request& request, const PolicyRule& rule
   for (const base::ProcessIdentity& process : reach.processes) {
     SQUALL_TRY(check_process(grant, process));
     SQUALL_ASSIGN(Account account, account_of(process));
-    if (owner && owner->user != account.user && reach.starts)
-      return blocked("its targets belong to several users, and are to be started again");
+    if (owner && owner->user != account.user && (reach.starts || reach.traces))
+      return blocked("its targets belong to several users, and one program is to act for all");
     owner = std::move(account);
   }
-  if (reach.starts && owner) {
-    grant.start_as = owner->user == caller_.user ? caller_ : *owner;
-    if (owner->user != caller_.user && !rule.start) {
-      return blocked(
-          fmt::format("`restore: start` would run the caller's program as {}; that "
-                      "needs `start: true`, `restore: await` does not",
-                      user_text(owner->user)));
-    }
-    // A program of the caller's choice never runs as root, whatever a rule says.
-    const bool others = owner->user != caller_.user;
-    if (grant.start_as->is_root() || (others && grant.start_as->in_group(0)))
-      return blocked("`restore: start` would run the caller's program with root's rights");
+  if (reach.starts && owner) SQUALL_TRY(grant_start(rule, *owner, grant));
+  if (reach.traces) {
+    // With the rights of the traced, the kernel gives setuid programs that they start no rights.
+    if (!owner || owner->is_root()) return blocked("processes of root are traced for root only");
+    grant.trace_as = owner;
   }
   for (const std::string& folder : reach.cgroups) {
     SQUALL_TRY(check_is_cgroup(folder));
     SQUALL_TRY(check_members(grant, folder));
   }
   for (const std::string& path : reach.filesystems) {
-    std::error_code error;
-    const std::string real = std::filesystem::canonical(path, error).string();
-    if (error || real != path)
-      return blocked(fmt::format("{} is not the real path of a folder", base::printable(path)));
-    if (std::none_of(rule.paths.begin(), rule.paths.end(),
-                     [&](const std::string& folder) { return is_below(path, folder); }))
-      return blocked(fmt::format("{} lies below none of its `paths`", path));
+    SQUALL_TRY(check_path(path, rule, "folder"));
     for (const std::string& own : {request.state.leases(), request.state.durable_leases()}) {
       if (share_space(path, own))
         return blocked(fmt::format("{} shares its space with {}, the journals", path, own));
     }
+  }
+  for (const std::string& path : reach.files) {
+    SQUALL_TRY(check_path(path, rule, "file or folder"));
+    SQUALL_TRY(check_holds_nothing_of_ours(path, request.state));
+  }
+  for (const uid_t user : reach.users) {
+    if (user != caller_.user &&
+        std::find(rule.targets.begin(), rule.targets.end(), user) == rule.targets.end())
+      return blocked(fmt::format("{} is none of its `targets`", user_text(user)));
+  }
+  for (const std::string& unit : reach.units) {
+    if (std::find(rule.units.begin(), rule.units.end(), unit) == rule.units.end())
+      return blocked(fmt::format("{} is none of its `units`", base::printable(unit)));
+  }
+  if (reach.memory > rule.memory) {
+    return blocked(fmt::format(
+        "{} of memory are more than {}", base::format_size(reach.memory),
+        rule.memory == 0 ? "nothing, as no `memory` is said" : base::format_size(rule.memory)));
   }
   for (const std::uint16_t port : reach.ports) {
     if (port == 0) return blocked("it names no port, so that it would hit SSH, too");

@@ -28,6 +28,7 @@ class Gate {
   struct Request;
 
   base::Result<Grant> by_rule(const Request& request, const PolicyRule& rule) const;
+  base::Status grant_start(const PolicyRule& rule, const Account& owner, Grant& grant) const;
   PolicyRule own_rule() const;
   base::Error refused(const Request& request, const std::string& why) const;
 

@@ -128,6 +128,9 @@ class RuleReader {
     read_kinds();
     read_paths();
     read_ports();
+    read_units();
+    if (const YamlNode* memory = map_.find("memory"))
+      rule_.memory = model::read_size(context_, *memory, "`memory`").value_or(0);
     if (const YamlNode* start = map_.find("start"))
       rule_.start = model::read_boolean(context_, *start, "`start`").value_or(false);
     if (const YamlNode* longest = map_.find("longest_fault")) {
@@ -197,6 +200,19 @@ class RuleReader {
         rule_.ports.push_back(static_cast<std::uint16_t>(*number));
       else
         context_.error(item, fmt::format("`{}` is no port", text), "write 1 to 65535");
+    });
+  }
+
+  void read_units() {
+    const YamlNode* node = map_.find("units");
+    if (node == nullptr) return;
+    read_list(context_, *node, "`units`", [&](const YamlNode& item, const std::string& name) {
+      const std::size_t dot = name.rfind('.');
+      if (dot != std::string::npos && dot > 0 && dot + 1 < name.size())
+        rule_.units.push_back(name);
+      else
+        context_.error(item, fmt::format("`{}` is no whole name of a unit", name),
+                       "write redis-server.service");
     });
   }
 

@@ -23,7 +23,9 @@ struct PolicyRule {
   std::vector<gid_t> groups;
   std::vector<std::string> kinds;    // a kind or a family
   std::vector<uid_t> targets;        // users whose processes may be touched, beside one's own
-  std::vector<std::string> paths;    // folders whose filesystems may be filled
+  std::vector<std::string> paths;    // folders whose filesystems may be filled, and files be hit
+  std::vector<std::string> units;    // of systemd, that may be stopped
+  std::uint64_t memory = 0;          // bytes of the host's that may be held
   std::vector<std::uint16_t> ports;  // empty: any but SSH's
   bool start = false;                // may the map's `start` run as a user of `targets`?
   base::Duration longest_fault{};

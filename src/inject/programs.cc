@@ -469,20 +469,46 @@ constexpr std::uint64_t kFirstRefused = std::uint64_t{1} << 62;
 std::uint64_t GrantedPrograms::start(const ProgramRequest& request) {
   const bool program = request.purpose == ProgramRequest::Purpose::kService ||
                        request.purpose == ProgramRequest::Purpose::kCommand;
-  if (!program || grant_.caller.is_root()) return programs_.start(request);
+  if (grant_.caller.is_root()) return programs_.start(request);
+  if (!program) return start_forked(request);
   const bool service = request.purpose == ProgramRequest::Purpose::kService;
   const auto account = service ? grant_.start_as : std::optional<Account>{grant_.caller};
-  if (!account || account->is_root()) {
-    const std::uint64_t id = kFirstRefused + refused_.size();
-    refused_[id] = base::Error{
-        .code = base::ErrorCode::kBlocked,
-        .message = fmt::format("{} may not start services here", user_text(grant_.caller.user)),
-        .hint = "start it by hand"};
-    return id;
-  }
+  if (!account || account->is_root()) return refuse("start services");
   ProgramRequest granted = request;
   granted.account = account;
   return programs_.start(granted);
+}
+
+// Workers that meet processes by themselves are told here whose they may touch, whatever the
+// binding says: a tracer has the rights of the traced, a file gate holds accesses of these users
+// only.
+std::uint64_t GrantedPrograms::start_forked(const ProgramRequest& request) {
+  const bool worker = request.purpose == ProgramRequest::Purpose::kWorker;
+  if (!worker || request.argv.size() != 2) return programs_.start(request);
+  auto configuration = base::parse_json(request.argv[1]);
+  if (!configuration.ok() || !configuration->is_object())
+    return refuse("start a worker without orders");
+  if (request.argv[0] == "tracer") {
+    if (!grant_.trace_as || grant_.trace_as->is_root()) return refuse("trace processes");
+    (*configuration)["account"] = to_json(*grant_.trace_as);
+  }
+  if (request.argv[0] == "file_gate") {
+    std::vector<uid_t> users = grant_.targets;
+    users.push_back(grant_.caller.user);
+    (*configuration)["users"] = users;
+  }
+  ProgramRequest granted = request;
+  granted.argv[1] = configuration->dump();
+  return programs_.start(granted);
+}
+
+std::uint64_t GrantedPrograms::refuse(std::string_view what) {
+  const std::uint64_t id = kFirstRefused + refused_.size();
+  refused_[id] =
+      base::Error{.code = base::ErrorCode::kBlocked,
+                  .message = fmt::format("{} may not {} here", user_text(grant_.caller.user), what),
+                  .hint = "ask root for a rule in the host's policy: docs/files.md"};
+  return id;
 }
 
 ProgramOutcome GrantedPrograms::outcome(std::uint64_t id) {

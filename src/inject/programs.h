@@ -76,6 +76,9 @@ class GrantedPrograms final : public Programs {
   void tell(std::uint64_t id, const std::string& text) override { programs_.tell(id, text); }
 
  private:
+  std::uint64_t start_forked(const ProgramRequest& request);
+  std::uint64_t refuse(std::string_view what);
+
   Programs& programs_;
   const Grant& grant_;
   std::map<std::uint64_t, base::Error> refused_;

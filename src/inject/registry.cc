@@ -4,9 +4,12 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 
 #include "base/files.h"
+#include "base/text.h"
 #include "base/units.h"
+#include "inject/faults/kinds.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
 
@@ -73,6 +76,38 @@ base::Error held_by(const LeaseRecord& theirs, const std::string& resource, bool
   return error;
 }
 
+// Values and states that a fault finds, changes and puts back: who came second would find those of
+// the first, and put them back when the first has gone.
+constexpr std::array<std::string_view, 7> kRestored{"cgroup",  "unit/", "container/", "instance/",
+                                                    "queues/", "port/", "service/"};
+
+// Do they tell their packets apart by the mark that all pair faults of this host share?
+bool by_marks(const Json& details) {
+  if (field(details, "marked").is_object()) return true;
+  for (const Json& rule : field(details, "rules")) {
+    if (boolean_field(rule, "marked")) return true;
+  }
+  return false;
+}
+
+// Why both must not have the resource, although their plans let them share targets; empty: they
+// may.
+std::string cannot_share(const LeaseRecord& ours, const LeaseRecord& theirs,
+                         const std::string& resource) {
+  if (std::any_of(kRestored.begin(), kRestored.end(),
+                  [&](std::string_view prefix) { return resource.starts_with(prefix); }))
+    return "each puts back what it found there, and the second would find what the first has made";
+  const FaultKind* one = find_kind(ours.binding.kind);
+  const FaultKind* other = find_kind(theirs.binding.kind);
+  if (one == nullptr || other == nullptr) return "one of the kinds is unknown here";
+  if (!one->restores.empty() && one->restores == other->restores)
+    return fmt::format("each puts back {}, and the second would find what the first has made",
+                       one->restores);
+  if (by_marks(ours.binding.details.json()) && by_marks(theirs.binding.details.json()))
+    return "both tell their packets apart by the same mark, so each would meet those of the other";
+  return {};
+}
+
 base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord& record) {
   SQUALL_ASSIGN(const std::vector<std::string> files, directory.list_lease_files());
   for (const std::string& file : files) {
@@ -92,7 +127,18 @@ base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord&
     for (const std::string& resource : record.resources) {
       const bool taken = std::find(held.begin(), held.end(), resource) != held.end();
       const bool shared = theirs.run == record.run && resource.starts_with("service/");
-      if (taken && !shared) return held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
+      if (!taken || shared) continue;
+      base::Error held = held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));
+      const bool ours = record.binding.overlap;
+      if (ours && theirs.binding.overlap) {
+        const std::string why = cannot_share(record, theirs, resource);
+        if (why.empty()) continue;
+        held.message += fmt::format("; `overlap: true` does not help: {}", why);
+      } else if (ours != theirs.binding.overlap) {
+        held.message += fmt::format("; {} plan says `overlap: true`, {} does not",
+                                    ours ? "this" : "its", ours ? "its" : "this");
+      }
+      return held;
     }
   }
   return {};
@@ -109,6 +155,16 @@ std::vector<std::string> resources_of(const model::FaultBinding& binding) {
   std::sort(keys.begin(), keys.end());
   keys.erase(std::unique(keys.begin(), keys.end()), keys.end());
   return keys;
+}
+
+base::Status check_locks(const model::FaultBinding& binding, const std::vector<std::string>& keys) {
+  const std::vector<std::string> locked = resources_of(binding);
+  for (const std::string& key : keys) {
+    if (std::find(locked.begin(), locked.end(), key) != locked.end()) continue;
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding does not lock " + base::printable(key)};
+  }
+  return {};
 }
 
 base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseRecord& record,

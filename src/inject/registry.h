@@ -13,8 +13,13 @@
 namespace squall::inject {
 
 // What no second lease may touch: each target process, and what the kind adds in the binding's
-// details under `resources`. Keys that start with "service/" may be shared within one run.
+// details under `resources`. Keys that start with "service/" may be shared within one run; others
+// when both bindings say `overlap` and the kinds can tell their own changes apart.
 std::vector<std::string> resources_of(const model::FaultBinding& binding);
+
+// kCorrupt unless the binding locks all of `keys`. Callers other than root write their bindings
+// themselves: what a kind puts back must be locked, whatever they left out.
+base::Status check_locks(const model::FaultBinding& binding, const std::vector<std::string>& keys);
 
 // Refuses when the kill switch is engaged (kBlocked), when another lease of a living or dead holder
 // has one of the resources (kConflict, names who), or when the target is Squall itself. Else writes

@@ -82,7 +82,8 @@ Json lease_to_json(const ActiveLease& lease) {
           {"state", to_string(lease.state)},
           {"ends_ns", base::to_nanoseconds(lease.ends)},
           {"holder", to_json(lease.holder)},
-          {"holder_alive", lease.holder_alive}};
+          {"holder_alive", lease.holder_alive},
+          {"overlap", lease.overlap}};
 }
 
 ActiveLease active_lease_from(const Json& json) {
@@ -103,6 +104,7 @@ ActiveLease active_lease_from(const Json& json) {
   lease.ends = base::instant_from_nanoseconds(integer_field(json, "ends_ns"));
   lease.holder = identity_field(json, "holder");
   lease.holder_alive = boolean_field(json, "holder_alive");
+  lease.overlap = boolean_field(json, "overlap");
   return lease;
 }
 

@@ -23,6 +23,7 @@ struct FaultSpecification {
   Parameters parameters;
   base::Duration at{};        // after the start of the fault phase's timeline
   base::Duration duration{};  // `for`
+  bool overlap = false;       // may share its targets with another fault that says so, too
   Location location;
 };
 

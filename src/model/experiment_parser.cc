@@ -214,6 +214,10 @@ class ExperimentParser {
       }
     }
     read_length(node, fault, what);
+    if (const YamlNode::Entry* overlap = node.find("overlap")) {
+      fault.overlap = read_boolean(context_, *overlap->value, fmt::format("`overlap` of {}", what))
+                          .value_or(false);
+    }
     if (kind == nullptr) return;
     fault.kind = vocabulary_.fault(kind->key);
     ParameterContext parameters{context_, map_};
@@ -226,11 +230,12 @@ class ExperimentParser {
     std::vector<std::string> kinds;
     for (const FaultKindDescriptor* kind : vocabulary_.faults) kinds.emplace_back(kind->name);
     std::vector<std::string> known = kinds;
-    known.insert(known.end(), {"name", "at", "for"});
+    known.insert(known.end(), {"name", "at", "for", "overlap"});
     const YamlNode::Entry* found = nullptr;
     bool mistake = false;
     for (const YamlNode::Entry& entry : node.entries) {
-      if (entry.key == "name" || entry.key == "at" || entry.key == "for") continue;
+      if (entry.key == "name" || entry.key == "at" || entry.key == "for" || entry.key == "overlap")
+        continue;
       if (vocabulary_.fault(entry.key) == nullptr) {
         std::string near = base::nearest(entry.key, known);
         context_.error(entry, fmt::format("unknown key or fault kind `{}`", entry.key),

@@ -38,6 +38,10 @@ std::string JsonReader::text(std::string_view key) {
   return {};
 }
 
+bool JsonReader::flag(std::string_view key) {
+  return object_ != nullptr && object_->contains(key) && boolean(key);
+}
+
 bool JsonReader::boolean(std::string_view key) {
   const base::Json* value = find(key);
   if (value != nullptr && value->is_boolean()) return value->get<bool>();

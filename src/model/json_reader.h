@@ -23,6 +23,7 @@ class JsonReader {
 
   std::string text(std::string_view key);
   bool boolean(std::string_view key);
+  bool flag(std::string_view key);  // false when it is not there
   double number(std::string_view key);
   std::int64_t integer(std::string_view key, std::int64_t minimum, std::int64_t maximum);
   std::uint64_t unsigned_integer(std::string_view key);

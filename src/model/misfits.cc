@@ -36,6 +36,12 @@ void compare(const Plan& plan, const PlannedFault& planned, const FaultBinding& 
                                  planned.name, to_string(bound.lifetime),
                                  to_string(planned.lifetime)));
   }
+  if (bound.overlap && !planned.overlap) {
+    result.push_back(
+        fmt::format("fault `{}` would share its targets; the plan does not say "
+                    "`overlap: true`",
+                    planned.name));
+  }
   Processes own;
   for (const BoundTarget& target : bound.targets) {
     if (target.process.pid != 0) own.emplace(target.process.pid, target.process.start_time);

@@ -28,17 +28,19 @@ PlannedChange change_from(JsonReader reader) {
 Json to_json(const PlannedFault& fault) {
   Json changes = Json::array();
   for (const PlannedChange& change : fault.changes) changes.push_back(to_json(change));
-  return {{"name", fault.name},
-          {"kind", fault.kind},
-          {"parameters", fault.parameters.json()},
-          {"target", fault.target},
-          {"services", fault.services},
-          {"processes_max", fault.processes_max},
-          {"at_ns", fault.at.count()},
-          {"duration_ns", fault.duration.count()},
-          {"changes", std::move(changes)},
-          {"mechanisms", fault.mechanisms},
-          {"lifetime", to_string(fault.lifetime)}};
+  Json json = {{"name", fault.name},
+               {"kind", fault.kind},
+               {"parameters", fault.parameters.json()},
+               {"target", fault.target},
+               {"services", fault.services},
+               {"processes_max", fault.processes_max},
+               {"at_ns", fault.at.count()},
+               {"duration_ns", fault.duration.count()},
+               {"changes", std::move(changes)},
+               {"mechanisms", fault.mechanisms},
+               {"lifetime", to_string(fault.lifetime)}};
+  if (fault.overlap) json["overlap"] = true;  // the hashes of all other plans stay what they were
+  return json;
 }
 
 PlannedFault fault_from(JsonReader reader) {
@@ -56,6 +58,7 @@ PlannedFault fault_from(JsonReader reader) {
   }
   fault.mechanisms = reader.texts("mechanisms");
   fault.lifetime = reader.lifetime("lifetime");
+  fault.overlap = reader.flag("overlap");
   return fault;
 }
 
@@ -117,6 +120,7 @@ FaultBinding binding_from(JsonReader reader) {
   binding.mechanism = reader.text("mechanism");
   binding.lifetime = reader.lifetime("lifetime");
   binding.details = reader.parameters("details");
+  binding.overlap = reader.flag("overlap");
   return binding;
 }
 
@@ -200,12 +204,14 @@ std::string plan_hash(const Plan& plan) {
 Json to_json(const FaultBinding& binding) {
   Json targets = Json::array();
   for (const BoundTarget& target : binding.targets) targets.push_back(to_json(target));
-  return {{"fault", binding.fault},
-          {"kind", binding.kind},
-          {"targets", std::move(targets)},
-          {"mechanism", binding.mechanism},
-          {"lifetime", to_string(binding.lifetime)},
-          {"details", binding.details.json()}};
+  Json json = {{"fault", binding.fault},
+               {"kind", binding.kind},
+               {"targets", std::move(targets)},
+               {"mechanism", binding.mechanism},
+               {"lifetime", to_string(binding.lifetime)},
+               {"details", binding.details.json()}};
+  if (binding.overlap) json["overlap"] = true;
+  return json;
 }
 
 base::Result<FaultBinding> fault_binding_from_json(const Json& json) {

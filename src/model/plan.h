@@ -34,6 +34,9 @@ struct PlannedFault {
   std::vector<PlannedChange> changes;
   std::vector<std::string> mechanisms;              // permitted
   LifetimeClass lifetime = LifetimeClass::kOneWay;  // weakest over the permitted mechanisms
+  // May another fault, of this plan or of another one, touch its targets meanwhile? Both must say
+  // so.
+  bool overlap = false;
 };
 
 // Can the planned traffic decide the prediction?
@@ -92,7 +95,8 @@ struct FaultBinding {
   std::vector<BoundTarget> targets;
   std::string mechanism;
   LifetimeClass lifetime = LifetimeClass::kOneWay;
-  Parameters details;  // whatever the kind needs to arm: part of the record
+  Parameters details;    // whatever the kind needs to arm: part of the record
+  bool overlap = false;  // as the plan says
 };
 
 struct Binding {

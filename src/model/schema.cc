@@ -364,6 +364,8 @@ Json experiment_schema(const Vocabulary& vocabulary) {
                  "The name by which predictions speak of it.");
   fault_keys.key("at", reference("duration"), "When it starts, after the baseline. Default: 0s");
   fault_keys.required("for", reference("duration"), "How long it lasts.");
+  fault_keys.key("overlap", {{"type", "boolean"}},
+                 "May its targets be under another fault that says so, too? Default: false");
   Json fault = with_kinds(std::move(fault_keys), vocabulary.faults, Form::kWhole);
 
   Json blast_radius = ObjectSchema(Form::kWhole)

@@ -70,6 +70,9 @@ struct FaultKindDescriptor {
   std::span<const ParameterDescriptor> parameters;
   bool can_be_effective = true;  // false: only `armed` can be proved; the fault phase starts there
   std::string_view example;      // YAML of one fault
+  // Why no rule of a host's policy can open it to others than root, as the end of a sentence; empty
+  // for those that a rule can open.
+  std::string_view root_only = {};
 };
 
 // What a probe measures.

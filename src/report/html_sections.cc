@@ -73,6 +73,7 @@ void add_planned_faults(Markup& out, const model::Plan& plan) {
     if (fault.processes_max > 0)
       touches += fmt::format("{}{} {}", touches.empty() ? "" : ", ", fault.processes_max,
                              fault.processes_max == 1 ? "process" : "processes");
+    if (fault.overlap) touches += touches.empty() ? "overlap allowed" : "; overlap allowed";
     out.element("td", touches);
     out.close();
   }

@@ -26,6 +26,7 @@ struct OtherLease {
   std::string fault;
   std::vector<std::string> targets;  // in words, as BoundTarget::description
   std::vector<base::ProcessIdentity> processes;
+  bool overlap = false;  // its plan lets others share its targets
 };
 
 struct ProbeAnswer {

@@ -28,6 +28,8 @@ std::string describe(const model::PlannedFault& fault) {
     text += fmt::format("    change  {}\n    revert  {}  [{}]\n", change.change, change.revert,
                         model::to_string(change.lifetime));
   }
+  if (fault.overlap)
+    text += "    overlap allowed: another fault that says so, too, may be on the same targets\n";
   return text;
 }
 

@@ -29,6 +29,17 @@ int number_of(std::string_view text, std::string_view name) {
   return number;
 }
 
+// "Uid:" with the same number four times: real, effective, saved, of files.
+std::optional<uid_t> only_user(const std::string& text) {
+  const std::size_t at = text.find("\nUid:\t");
+  std::array<unsigned, 4> ids{};
+  if (at == std::string::npos || std::sscanf(text.c_str() + at, "\nUid:\t%u\t%u\t%u\t%u", &ids[0],
+                                             &ids[1], &ids[2], &ids[3]) != 4)
+    return std::nullopt;
+  if (std::count(ids.begin(), ids.end(), ids[0]) != 4) return std::nullopt;
+  return ids[0];
+}
+
 }  // namespace
 
 base::Result<ProcView> ProcView::open() {
@@ -58,7 +69,8 @@ std::optional<ThreadFacts> ProcView::thread(pid_t id) const {
   return ThreadFacts{.process = number_of(text, "\nTgid:\t"),
                      .parent = number_of(text, "\nPPid:\t"),
                      .tracer = number_of(text, "\nTracerPid:\t"),
-                     .seccomp = number_of(text, "\nSeccomp:\t")};
+                     .seccomp = number_of(text, "\nSeccomp:\t"),
+                     .user = only_user(text)};
 }
 
 std::optional<ProcView::Ancestry> ProcView::ancestry(pid_t id) const {

@@ -17,6 +17,8 @@ struct ThreadFacts {
   pid_t parent = 0;   // of that process
   pid_t tracer = 0;
   int seccomp = 0;  // 0: none, 1: strict, 2: filter
+  // Whose rights it has; absent when they are those of several users (a setuid program).
+  std::optional<uid_t> user = {};
 };
 
 class ProcView {

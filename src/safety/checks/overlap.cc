@@ -31,17 +31,22 @@ CheckResult check_overlap(const Situation& situation) {
     for (const model::FaultBinding& fault : situation.binding->faults) {
       for (const model::BoundTarget& target : fault.targets) {
         for (const OtherLease& lease : leases) {
-          if (!touches(lease, target)) continue;
-          return block(fmt::format("{} is held by fault `{}` of run {} ({})", target.description,
-                                   lease.fault, lease.run, lease.experiment),
-                       fmt::format("wait for it, or end it: squall stop {}", lease.run));
+          if (!touches(lease, target) || (fault.overlap && lease.overlap)) continue;
+          const std::string_view who = fault.overlap   ? "the other plan does"
+                                       : lease.overlap ? "this plan does"
+                                                       : "both plans do";
+          return block(
+              fmt::format("{} is held by fault `{}` of run {} ({}), and {} not say `overlap: true`",
+                          target.description, lease.fault, lease.run, lease.experiment, who),
+              fmt::format("wait for it, or end it: squall stop {}", lease.run));
         }
       }
     }
   }
   return pass(leases.empty()
                   ? "no other fault is active on this host"
-                  : fmt::format("{} other faults are active, on other targets", leases.size()));
+                  : fmt::format("{} other faults are active, none on these targets without leave",
+                                leases.size()));
 }
 
 }  // namespace squall::safety

@@ -134,7 +134,8 @@ TEST_F(Callers, ForgedDetailsAreRefusedWhateverThePolicyAllows) {
   binding.kind = "resource.memory_limit";
   binding.mechanism = "cgroup v2";
   binding.details = model::Parameters{Json{
-      {"changes", {{{"file", file}, {"value", "after"}, {"former", "before"}, {"absent", "x"}}}}}};
+      {"changes", {{{"file", file}, {"value", "after"}, {"former", "before"}, {"absent", "x"}}}},
+      {"resources", {"cgroup" + file}}}};
   const auto refused = [&](const std::string& what) {
     const std::string said = UserEngine(kAlice, options(), binding).wait_for("failed");
     EXPECT_NE(said.find(what), std::string::npos) << said;

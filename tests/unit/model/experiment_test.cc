@@ -268,6 +268,21 @@ TEST(Experiment, OverlappingFaultsAreALintAndNoError) {
   EXPECT_CONTAINS(diagnostics.all()[0].message, "faults `outage` and `process-kill-2` overlap");
 }
 
+TEST(Experiment, AFaultMayShareItsTargetsWhenItSaysSo) {
+  SystemMap map = parse_good_map(orchestrator_map());
+  Diagnostics diagnostics;
+  Experiment experiment =
+      parse_experiment(changed("name: outage", "name: outage\n    overlap: true"), "x.yaml", map,
+                       testing::test_vocabulary(), diagnostics);
+  EXPECT_FALSE(diagnostics.has_errors()) << diagnostics.render();
+  ASSERT_FALSE(experiment.faults.empty());
+  EXPECT_TRUE(experiment.faults[0].overlap);
+  EXPECT_CONTAINS(experiment_mistakes(changed("name: outage", "name: outage\n    overlap: yes")),
+                  "`overlap` of fault `outage`");
+  EXPECT_CONTAINS(experiment_mistakes(changed("name: outage", "name: outage\n    overlaps: true")),
+                  "did you mean `overlap`?");
+}
+
 TEST(Experiment, FaultNamesAreDistinctAndNotReserved) {
   EXPECT_CONTAINS(experiment_mistakes(changed("name: outage", "name: recovery")),
                   "a fault cannot be called `recovery`");

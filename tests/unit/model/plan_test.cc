@@ -106,6 +106,20 @@ TEST(Plan, HashCoversEverythingButAdvice) {
   }
 }
 
+TEST(Plan, OverlapIsPartOfWhatIsApproved) {
+  EXPECT_FALSE(to_json(example_plan())["faults"][0].contains("overlap"));
+  Plan plan = example_plan();
+  plan.faults[0].overlap = true;
+  EXPECT_NE(plan_hash(plan), plan_hash(example_plan()));
+  const auto back = plan_from_json(to_json(plan));
+  ASSERT_TRUE(back.ok()) << back.error().to_string();
+  EXPECT_TRUE(back->faults[0].overlap);
+  EXPECT_EQ(plan_hash(*back), plan_hash(plan));
+  base::Json wrong = to_json(plan);
+  wrong["faults"][0]["overlap"] = "yes";
+  EXPECT_FALSE(plan_from_json(wrong).ok());
+}
+
 TEST(Plan, DamagedJsonIsAnErrorThatNamesTheKey) {
   base::Json json = to_json(example_plan());
   json["faults"][0]["duration_ns"] = "20s";
@@ -182,6 +196,10 @@ TEST(Misfits, EachBoundIsChecked) {
   Binding binding = example_binding();
   binding.faults[0].targets.clear();
   expect_misfit(example_plan(), binding, "is bound to nothing");
+
+  binding = example_binding();
+  binding.faults[0].overlap = true;
+  expect_misfit(example_plan(), binding, "does not say `overlap: true`");
 
   binding = example_binding();
   binding.faults[0].mechanism = "cgroup.kill";

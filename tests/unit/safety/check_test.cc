@@ -91,6 +91,21 @@ TEST_F(CheckTest, AHeldTargetIsRefusedAndNamesTheRun) {
   EXPECT_NE(overlap.remedy.find("squall stop 0190-run"), std::string::npos);
 }
 
+TEST_F(CheckTest, AHeldTargetIsSharedWhenBothPlansSaySo) {
+  OtherLease other{"0190-run", "other", "pause", {"x"}, {{4242, 99}}};
+  other.overlap = true;
+  situation_.other_leases = std::vector<OtherLease>{other};
+  EXPECT_EQ(result("overlap").answer, Answer::kBlock);
+  EXPECT_NE(result("overlap").reason.find("this plan does not say `overlap: true`"),
+            std::string::npos)
+      << result("overlap").reason;
+  binding_.faults[0].overlap = true;
+  EXPECT_EQ(result("overlap").answer, Answer::kPass);
+  other.overlap = false;
+  situation_.other_leases = std::vector<OtherLease>{other};
+  EXPECT_NE(result("overlap").reason.find("the other plan does not say"), std::string::npos);
+}
+
 TEST_F(CheckTest, ThePidOfAnEarlierProcessIsNotAnOverlap) {
   situation_.other_leases =
       std::vector<OtherLease>{{"0190-run", "other", "pause", {"x"}, {{4242, 98}}}};

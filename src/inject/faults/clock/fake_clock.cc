@@ -283,6 +283,8 @@ class FakeClock final : public Fault {
   base::Result<std::vector<Target>> fresh_members() {
     SQUALL_ASSIGN(auto members, running_members(context_.host(), plan_.service));
     std::erase_if(members, [&](const Target& target) {
+      // Like a member, but somebody else's: neither of our starting nor ours to end.
+      if (!context_.check_process(target.identity).ok()) return true;
       return std::any_of(plan_.before.begin(), plan_.before.end(),
                          [&](const Target& old) { return old.identity == target.identity; });
     });

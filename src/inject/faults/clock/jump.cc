@@ -73,6 +73,8 @@ const FaultKind kClockJump{.descriptor = &kDescriptor,
                            .describe = describe_jump,
                            .bind = bind_jump,
                            .create = create_clock,
-                           .rehearse = rehearse_clock};
+                           .rehearse = rehearse_clock,
+                           .reach = reach_processes,
+                           .restores = kRestoresService};
 
 }  // namespace squall::inject

@@ -88,6 +88,8 @@ const FaultKind kClockSkew{.descriptor = &kDescriptor,
                            .describe = describe_skew,
                            .bind = bind_skew,
                            .create = create_clock,
-                           .rehearse = rehearse_clock};
+                           .rehearse = rehearse_clock,
+                           .reach = reach_processes,
+                           .restores = kRestoresService};
 
 }  // namespace squall::inject

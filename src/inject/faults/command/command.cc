@@ -311,6 +311,7 @@ const FaultKind kCommand{.descriptor = &kDescriptor,
                          .create = create_command,
                          .rehearse = rehearse_command,
                          .reach = reach_command,
+                         .restores = "what its programs have changed",
                          .survives_reboot = true};
 
 }  // namespace squall::inject

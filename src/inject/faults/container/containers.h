@@ -14,6 +14,11 @@ namespace squall::inject {
 
 inline constexpr std::string_view kContainerEngine = "container engine";
 
+inline constexpr std::string_view kEnginesAreRoots =
+    "a container engine does for whoever speaks to its socket all that root could do, and the "
+    "socket's path and the container's processes are the binding's word. Use the process, resource "
+    "and network kinds on what runs in the container";
+
 // A container that a fault was bound to. `main` is its first process.
 struct ContainerTarget {
   Target main;

@@ -66,6 +66,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "  name: outage\n"
         "  at: 5s\n"
         "  for: 10s\n",
+    .root_only = kEnginesAreRoots,
 };
 
 void describe_kind(const model::SystemMap&, const model::FaultSpecification& fault,
@@ -103,6 +104,7 @@ const FaultKind kContainerKill{.descriptor = &kDescriptor,
                                .bind = bind_kind,
                                .create = create_takedown,
                                .rehearse = rehearse_containers,
+                               .restores = kRestoresService,
                                .survives_reboot = false};
 
 }  // namespace squall::inject

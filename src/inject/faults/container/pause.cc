@@ -53,6 +53,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "  name: hang\n"
         "  at: 5s\n"
         "  for: 10s\n",
+    .root_only = kEnginesAreRoots,
 };
 
 constexpr base::Duration kLook = std::chrono::milliseconds(5);
@@ -360,6 +361,7 @@ const FaultKind kContainerPause{.descriptor = &kDescriptor,
                                 .describe = describe_pause,
                                 .bind = bind_pause,
                                 .create = create_pause,
-                                .rehearse = rehearse_containers};
+                                .rehearse = rehearse_containers,
+                                .restores = kRestoresRunning};
 
 }  // namespace squall::inject

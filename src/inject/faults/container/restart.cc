@@ -48,6 +48,7 @@ constexpr model::FaultKindDescriptor kDescriptor{
         "  name: rollout\n"
         "  at: 5s\n"
         "  for: 10s\n",
+    .root_only = kEnginesAreRoots,
 };
 
 void describe_kind(const model::SystemMap&, const model::FaultSpecification& fault,
@@ -79,6 +80,7 @@ const FaultKind kContainerRestart{.descriptor = &kDescriptor,
                                   .bind = bind_kind,
                                   .create = create_takedown,
                                   .rehearse = rehearse_containers,
+                                  .restores = kRestoresService,
                                   .survives_reboot = true};
 
 }  // namespace squall::inject

@@ -75,6 +75,7 @@ const FaultKind kDiskErrors{.descriptor = &kDescriptor,
                             .describe = describe_disk_errors,
                             .bind = bind_disk_errors,
                             .create = create_interception,
-                            .rehearse = rehearse_interception};
+                            .rehearse = rehearse_interception,
+                            .reach = reach_interception};
 
 }  // namespace squall::inject

@@ -82,6 +82,7 @@ const FaultKind kDiskLatency{.descriptor = &kDescriptor,
                              .describe = describe_disk_latency,
                              .bind = bind_disk_latency,
                              .create = create_interception,
-                             .rehearse = rehearse_interception};
+                             .rehearse = rehearse_interception,
+                             .reach = reach_interception};
 
 }  // namespace squall::inject

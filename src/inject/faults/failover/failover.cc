@@ -284,6 +284,19 @@ base::Result<std::unique_ptr<Fault>> create_outage(const model::FaultBinding& bi
   return kind->create(copy, context);
 }
 
+base::Result<Reach> reach_outage(const model::FaultBinding& binding) {
+  const std::string name = text_field(binding.details.json(), "outage");
+  if (name.empty()) return Reach{};
+  const FaultKind* kind = find_kind(name);
+  if (kind == nullptr || (name != "process.kill" && name != "process.pause")) {
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding names no process kind for its outage"};
+  }
+  model::FaultBinding copy = binding;
+  copy.kind = name;
+  return kind->reach(copy);
+}
+
 base::Result<std::string> rehearse_outage(const model::FaultBinding& binding,
                                           FaultContext& context) {
   const std::string name = text_field(binding.details.json(), "outage");

@@ -66,6 +66,9 @@ base::Result<model::FaultBinding> bind_outage(const BindRequest& request, std::s
 // The same fault, as the kind named in the details as `outage` made it.
 base::Result<std::unique_ptr<Fault>> create_outage(const model::FaultBinding& binding,
                                                    FaultContext& context);
+// Of the outage; nothing when there is none. kCorrupt when it is not one of those that bind()
+// makes.
+base::Result<Reach> reach_outage(const model::FaultBinding& binding);
 base::Result<std::string> rehearse_outage(const model::FaultBinding& binding,
                                           FaultContext& context);
 FailoverPlan failover_plan_of(const model::FaultBinding& binding);

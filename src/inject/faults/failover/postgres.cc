@@ -183,22 +183,41 @@ class Promotion final : public Handover {
   base::Status withdraw() override {
     const auto now = base::identify_process(heir_.identity.pid);
     if (!noted_ || !now.ok() || *now != heir_.identity) return {};
-    if (::unlink(file().c_str()) == 0 || errno == ENOENT) return {};
-    return base::system_error("remove " + file(), errno);
+    SQUALL_ASSIGN(const base::UniqueFd folder, open_folder());
+    if (::unlinkat(folder.get(), "promote", 0) == 0 || errno == ENOENT) return {};
+    return base::system_error("remove the file `promote` of " + heir_.description, errno);
   }
 
  private:
-  std::string file() const { return data_folder(heir_.identity.pid) + "/promote"; }
+  // Of the server's own user, as PostgreSQL wants it. Any process can have any folder as its own;
+  // there a file of root's making would be more than the process itself could make.
+  base::Result<base::UniqueFd> open_folder() const {
+    const std::string path = data_folder(heir_.identity.pid);
+    base::UniqueFd folder{::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+    struct stat info {};
+    struct stat process {};
+    if (!folder || ::fstat(folder.get(), &info) != 0 ||
+        ::stat(fmt::format("/proc/{}", heir_.identity.pid).c_str(), &process) != 0)
+      return base::system_error("find the data folder of " + heir_.description, errno);
+    if (info.st_uid == process.st_uid) return folder;
+    return base::Error{
+        .code = base::ErrorCode::kPermission,
+        .message = fmt::format("the folder in which {} runs belongs to user {}, the server to user "
+                               "{}: that is no data folder of its own",
+                               heir_.description, info.st_uid, process.st_uid),
+        .hint = "aim at a PostgreSQL server"};
+  }
 
   base::Status make_file() const {
-    struct stat folder {};
-    if (::stat(data_folder(heir_.identity.pid).c_str(), &folder) != 0)
-      return base::system_error("find the data folder of " + heir_.description, errno);
-    const base::UniqueFd made{
-        ::open(file().c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
-    if (!made) return base::system_error("create " + file(), errno);
-    if (::fchown(made.get(), folder.st_uid, folder.st_gid) != 0)
-      return base::system_error("give " + file() + " to its server", errno);
+    SQUALL_ASSIGN(const base::UniqueFd folder, open_folder());
+    struct stat info {};
+    if (::fstat(folder.get(), &info) != 0)
+      return base::system_error("look at the data folder of " + heir_.description, errno);
+    const base::UniqueFd made{::openat(folder.get(), "promote",
+                                       O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600)};
+    if (!made) return base::system_error("create `promote` for " + heir_.description, errno);
+    if (::fchown(made.get(), info.st_uid, info.st_gid) != 0)
+      return base::system_error("give `promote` to " + heir_.description, errno);
     return {};
   }
 
@@ -302,6 +321,14 @@ base::Result<std::unique_ptr<Fault>> create_postgres(const model::FaultBinding& 
                        context);
 }
 
+base::Result<Reach> reach_postgres(const model::FaultBinding& binding) {
+  const Json& details = binding.details.json();
+  SQUALL_ASSIGN(Reach reach, reach_outage(binding));
+  if (details.contains("heir"))
+    reach.processes.push_back(target_from_json(field(details, "heir")).identity);
+  return reach;
+}
+
 void describe_postgres(const model::SystemMap&, const model::FaultSpecification& fault,
                        model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
@@ -330,6 +357,8 @@ const FaultKind kPostgresFailover{.descriptor = &kDescriptor,
                                   .describe = describe_postgres,
                                   .bind = bind_postgres,
                                   .create = create_postgres,
-                                  .rehearse = rehearse_outage};
+                                  .rehearse = rehearse_outage,
+                                  .reach = reach_postgres,
+                                  .restores = kRestoresService};
 
 }  // namespace squall::inject

@@ -354,6 +354,25 @@ base::Result<std::unique_ptr<Fault>> create_redis(const model::FaultBinding& bin
                        std::make_unique<RedisRoles>(std::move(servers)), context);
 }
 
+base::Result<Reach> reach_redis(const model::FaultBinding& binding) {
+  const Json& details = binding.details.json();
+  if (!text_field(details, "password_file").empty()) {
+    return base::Error{.code = base::ErrorCode::kPermission,
+                       .message =
+                           "`password_file` would be read with root's rights and told to a "
+                           "server of the caller's choice",
+                       .hint = "give the servers a user without a password for SENTINEL and ROLE"};
+  }
+  SQUALL_ASSIGN(Reach reach, reach_outage(binding));
+  // They are asked; without an outage Sentinel is told to move the role, and that is all.
+  for (const Json& item : field(details, "servers"))
+    reach.ports.push_back(static_cast<std::uint16_t>(unsigned_field(item, "port")));
+  const Json& sentinel = field(details, "sentinel");
+  if (text_field(details, "outage").empty())
+    reach.ports.push_back(static_cast<std::uint16_t>(unsigned_field(sentinel, "port")));
+  return reach;
+}
+
 void describe_redis(const model::SystemMap&, const model::FaultSpecification& fault,
                     model::PlannedFault& planned) {
   const model::Parameters& parameters = fault.parameters;
@@ -381,6 +400,8 @@ const FaultKind kRedisFailover{.descriptor = &kDescriptor,
                                .describe = describe_redis,
                                .bind = bind_redis,
                                .create = create_redis,
-                               .rehearse = rehearse_outage};
+                               .rehearse = rehearse_outage,
+                               .reach = reach_redis,
+                               .restores = kRestoresService};
 
 }  // namespace squall::inject

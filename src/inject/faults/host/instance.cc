@@ -534,6 +534,18 @@ base::Result<std::unique_ptr<Fault>> create_instance(const model::FaultBinding& 
   return std::unique_ptr<Fault>{std::make_unique<InstanceFault>(std::move(plan), context)};
 }
 
+// The programs have the caller's rights, so they reach nothing that he could not. A monitor obeys
+// whoever gets at its socket, and root gets at each.
+base::Result<Reach> reach_instance(const model::FaultBinding& binding) {
+  const InstancePlan plan = plan_from_json(field(binding.details.json(), "instance"));
+  if (plan.monitor.empty()) return Reach{};
+  return base::Error{.code = base::ErrorCode::kPermission,
+                     .message =
+                         "`qmp` is for root only: who speaks to a machine's monitor can have "
+                         "QEMU do anything",
+                     .hint = "use programs, which run with your own rights: `off_argv`"};
+}
+
 base::Result<std::string> rehearse_instance(const model::FaultBinding& binding, FaultContext&) {
   const InstancePlan plan = plan_from_json(field(binding.details.json(), "instance"));
   if (plan.monitor.empty())

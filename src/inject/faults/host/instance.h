@@ -86,6 +86,7 @@ model::FaultBinding instance_binding(const BindRequest& request, const InstanceP
                                      model::LifetimeClass lifetime);
 base::Result<std::unique_ptr<Fault>> create_instance(const model::FaultBinding& binding,
                                                      FaultContext& context);
+base::Result<Reach> reach_instance(const model::FaultBinding& binding);
 // The monitor answers, or the programs are there; nothing is done to the instance.
 base::Result<std::string> rehearse_instance(const model::FaultBinding& binding,
                                             FaultContext& context);

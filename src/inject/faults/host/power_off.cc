@@ -114,6 +114,8 @@ const FaultKind kHostPowerOff{.descriptor = &kDescriptor,
                               .bind = bind_power_off,
                               .create = create_instance,
                               .rehearse = rehearse_instance,
+                              .reach = reach_instance,
+                              .restores = kRestoresService,
                               .survives_reboot = true};
 
 }  // namespace squall::inject

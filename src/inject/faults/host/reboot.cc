@@ -95,6 +95,8 @@ const FaultKind kHostReboot{.descriptor = &kDescriptor,
                             .bind = bind_reboot,
                             .create = create_instance,
                             .rehearse = rehearse_instance,
+                            .reach = reach_instance,
+                            .restores = kRestoresService,
                             .survives_reboot = true};
 
 }  // namespace squall::inject

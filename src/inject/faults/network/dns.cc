@@ -246,7 +246,14 @@ base::Result<model::FaultBinding> bind_dns(const BindRequest& request) {
   rule.action = PacketRule::Action::kQueue;
   rule.protocol = PacketRule::Protocol::kUdp;
   if (telling.way == Telling::Way::kUser) rule.user = telling.user;
-  if (telling.way == Telling::Way::kGroup) rule.group = telling.group;
+  if (telling.way == Telling::Way::kGroup) {
+    rule.group = telling.group;
+    // Where they all have one user: what somebody else starts in the group keeps its names.
+    const std::uint32_t user = party.processes.front().user;
+    if (std::all_of(party.processes.begin(), party.processes.end(),
+                    [&](const host::Process& process) { return process.user == user; }))
+      rule.user = user;
+  }
   model::FaultBinding binding = new_binding(request, kMechanism, LifetimeClass::kKernelHeld);
   binding.targets.push_back({.service = name,
                              .member = {},
@@ -288,6 +295,37 @@ base::Result<std::unique_ptr<Fault>> create_dns(const model::FaultBinding& bindi
       ScheduledFault::QueueWorker{
           .name = "dns_answers", .what = "the worker that answers", .configuration = configuration},
       "matched", Marking{}, context)};
+}
+
+// The user of the sending socket must be told: a cgroup's questions may be anybody's.
+base::Result<Reach> reach_dns(const model::FaultBinding& binding) {
+  Reach reach;
+  for (const Json& item : field(binding.details.json(), "rules")) {
+    SQUALL_ASSIGN(const PacketRule rule, rule_from_json(item));
+    PacketRule expected{.source = {},
+                        .destination = PacketEndpoint{.address = {}, .port = kDomain},
+                        .user = rule.user,
+                        .group = rule.group};
+    expected.chain = PacketRule::Chain::kOutgoing;
+    expected.action = PacketRule::Action::kQueue;
+    expected.protocol = PacketRule::Protocol::kUdp;
+    expected.queue = rule.queue;
+    if (rule != expected) {
+      return base::Error{.code = base::ErrorCode::kCorrupt,
+                         .message = "the binding's rules meet more than questions about names"};
+    }
+    if (!rule.user) {
+      return base::Error{
+          .code = base::ErrorCode::kPermission,
+          .message =
+              "questions that only a cgroup tells apart are met for root only: a program "
+              "with other rights may be started in it",
+          .hint = "run the service under a user of its own"};
+    }
+    reach.users.push_back(*rule.user);
+    reach.ports.push_back(kDomain);
+  }
+  return reach;
 }
 
 // Asks a port of our own, at which nobody answers, about a name.
@@ -355,6 +393,7 @@ const FaultKind kNetworkDns{.descriptor = &kDescriptor,
                             .describe = describe_dns,
                             .bind = bind_dns,
                             .create = create_dns,
-                            .rehearse = rehearse_dns};
+                            .rehearse = rehearse_dns,
+                            .reach = reach_dns};
 
 }  // namespace squall::inject

@@ -177,6 +177,9 @@ base::Result<std::unique_ptr<Fault>> create_table_fault(const model::FaultBindin
 
 base::Result<Reach> reach_rules(const model::FaultBinding& binding) {
   Reach reach;
+  // The rules are made in the network of this process.
+  if (const auto place = namespace_from_json(field(binding.details.json(), "network_namespace")))
+    reach.processes.push_back(place->process);
   for (const Json& item : field(binding.details.json(), "rules")) {
     SQUALL_ASSIGN(const PacketRule rule, rule_from_json(item));
     if (rule.action == PacketRule::Action::kMark) continue;  // harms nobody

@@ -345,6 +345,7 @@ const FaultKind kProcessCrashLoop{.descriptor = &kDescriptor,
                                   .bind = bind_crash_loop,
                                   .create = create_crash_loop,
                                   .rehearse = rehearse_crash_loop,
-                                  .reach = reach_processes};
+                                  .reach = reach_processes,
+                                  .restores = kRestoresService};
 
 }  // namespace squall::inject

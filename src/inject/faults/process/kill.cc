@@ -369,6 +369,7 @@ const FaultKind kProcessKill{.descriptor = &kDescriptor,
                              .bind = bind_kill,
                              .create = create_kill,
                              .rehearse = rehearse_kill,
-                             .reach = reach_processes};
+                             .reach = reach_processes,
+                             .restores = kRestoresService};
 
 }  // namespace squall::inject

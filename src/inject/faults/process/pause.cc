@@ -15,6 +15,7 @@
 #include "inject/faults/process/targets.h"
 #include "inject/faults/syscall/interception_fault.h"
 #include "inject/json_fields.h"
+#include "inject/registry.h"
 
 namespace squall::inject {
 
@@ -170,18 +171,21 @@ base::Result<Freezer> own_freezer(const ChosenMembers& members, bool v2) {
   return *freezer;
 }
 
+std::string lock_of(const Freezer& freezer, const std::string& group) {
+  return fmt::format("cgroup{}{}", freezer.v2 ? "" : "/freezer", group);
+}
+
 base::Result<model::FaultBinding> bind_frozen(const BindRequest& request,
                                               const ChosenMembers& members, const Freezer& freezer,
                                               bool later_by_signal) {
   SQUALL_ASSIGN(const std::string mount, freezer_mount(freezer.v2));
   const std::string group = freezer.folder.substr(mount.size());
-  return process_binding(
-      request, members, std::string(freezer.v2 ? kFreezer2 : kFreezer1), LifetimeClass::kJournaled,
-      {{"cgroup", group},
-       {"later_by_signal", later_by_signal},
-       {"joins", joins(request.fault.parameters)},
-       {"resources",
-        Json::array({fmt::format("cgroup{}{}", freezer.v2 ? "" : "/freezer", group)})}});
+  return process_binding(request, members, std::string(freezer.v2 ? kFreezer2 : kFreezer1),
+                         LifetimeClass::kJournaled,
+                         {{"cgroup", group},
+                          {"later_by_signal", later_by_signal},
+                          {"joins", joins(request.fault.parameters)},
+                          {"resources", Json::array({lock_of(freezer, group)})}});
 }
 
 base::Result<model::FaultBinding> bind_pause(const BindRequest& request) {
@@ -248,6 +252,8 @@ base::Result<Reach> reach_pause(const model::FaultBinding& binding) {
   SQUALL_ASSIGN(Reach reach, reach_processes(binding));
   if (binding.mechanism == kStopSignal || binding.mechanism == kTracerStop) return reach;
   SQUALL_ASSIGN(const Freezer freezer, bound_freezer(binding));
+  const std::string group = text_field(binding.details.json(), "cgroup");
+  SQUALL_TRY(check_locks(binding, {lock_of(freezer, group)}));
   reach.cgroups.push_back(freezer.folder);
   return reach;
 }
@@ -284,6 +290,7 @@ const FaultKind kProcessPause{.descriptor = &kDescriptor,
                               .bind = bind_pause,
                               .create = create_pause,
                               .rehearse = rehearse_pause,
-                              .reach = reach_pause};
+                              .reach = reach_pause,
+                              .restores = kRestoresRunning};
 
 }  // namespace squall::inject

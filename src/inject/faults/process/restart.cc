@@ -257,6 +257,7 @@ const FaultKind kProcessRestart{.descriptor = &kDescriptor,
                                 .bind = bind_restart,
                                 .create = create_restart,
                                 .rehearse = rehearse_restart,
-                                .reach = reach_processes};
+                                .reach = reach_processes,
+                                .restores = kRestoresService};
 
 }  // namespace squall::inject

@@ -15,6 +15,7 @@
 #include "inject/fault.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
+#include "inject/registry.h"
 
 namespace squall::inject {
 
@@ -422,6 +423,17 @@ base::Result<std::unique_ptr<Fault>> create_unit_stop(const model::FaultBinding&
   return std::unique_ptr<Fault>{std::make_unique<UnitStop>(details, context)};
 }
 
+// By the very name that systemctl is given; who names a unit in the policy has its dependents and
+// its aliases in hand.
+base::Result<Reach> reach_unit_stop(const model::FaultBinding& binding) {
+  SQUALL_ASSIGN(std::string unit, unit_name(text_field(binding.details.json(), "unit")));
+  if (unit != text_field(binding.details.json(), "unit"))
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding does not name its unit in full"};
+  SQUALL_TRY(check_locks(binding, {"unit/" + unit}));
+  return Reach{.units = {std::move(unit)}};
+}
+
 base::Result<std::string> rehearse_unit_stop(const model::FaultBinding& binding, FaultContext&) {
   SQUALL_TRY(check_systemd());
   return fmt::format(
@@ -438,6 +450,8 @@ const FaultKind kProcessUnitStop{.descriptor = &kDescriptor,
                                  .bind = bind_unit_stop,
                                  .create = create_unit_stop,
                                  .rehearse = rehearse_unit_stop,
+                                 .reach = reach_unit_stop,
+                                 .restores = kRestoresService,
                                  .survives_reboot = true};
 
 }  // namespace squall::inject

@@ -17,6 +17,7 @@
 #include "base/units.h"
 #include "inject/faults/process/successors.h"
 #include "inject/json_fields.h"
+#include "inject/registry.h"
 
 namespace squall::inject {
 
@@ -476,7 +477,12 @@ base::Result<Reach> reach_group_limit(const model::FaultBinding& binding) {
   SQUALL_ASSIGN(Reach reach, reach_processes(binding));
   const Json& details = binding.details.json();
   const GroupLimit limit = limit_from(details);
-  for (const LimitChange& change : limit.changes) reach.cgroups.push_back(folder_of(change.file));
+  std::vector<std::string> locks;
+  for (const LimitChange& change : limit.changes) {
+    reach.cgroups.push_back(folder_of(change.file));
+    locks.push_back("cgroup" + change.file);
+  }
+  SQUALL_TRY(check_locks(binding, locks));
   // What is only read is read with root's rights: nothing but files of those very groups.
   std::vector<std::string> read;
   for (const LimitChange& change : limit.changes) {

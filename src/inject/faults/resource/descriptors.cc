@@ -501,6 +501,7 @@ const FaultKind kResourceDescriptors{.descriptor = &kDescriptor,
                                      .bind = bind_descriptors,
                                      .create = create_descriptors,
                                      .rehearse = rehearse_descriptors,
-                                     .reach = reach_processes};
+                                     .reach = reach_processes,
+                                     .restores = "its limit of descriptors"};
 
 }  // namespace squall::inject

@@ -226,9 +226,10 @@ class DiskFill final : public Fault {
   base::Status begin(const Space& space) {
     before_ = space.free(reserve_);
     SQUALL_TRY(context_.note({{"filling", path_}, {"free", before_}}));
-    ballast_.reset(::open(path_.c_str(), O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
-    if (ballast_) return {};
+    SQUALL_ASSIGN(base::UniqueFd folder, base::open_without_links(path_, O_PATH | O_DIRECTORY));
+    ballast_.reset(::openat(folder.get(), ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
     const int error = errno;
+    if (ballast_) return {};
     if (error != EOPNOTSUPP && error != EISDIR && error != EINVAL)
       return base::system_error("open an unnamed file in " + path_, error);
     return base::Error{
@@ -349,7 +350,7 @@ base::Status check_amount(const std::string& path, const Space& space, std::uint
 base::Result<model::FaultBinding> bind_disk_fill(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
   SQUALL_TRY(check_exactly_one(parameters, "size", "leave"));
-  const std::string path = parameters.text("path");
+  const std::string path = real_path(parameters.text("path"));
   const bool reserve = parameters.boolean("reserve");
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {

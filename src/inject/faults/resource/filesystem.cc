@@ -37,6 +37,12 @@ base::Status check_not_our_own(const BindRequest& request, const std::string& pa
   return {};
 }
 
+std::string real_path(const std::string& path) {
+  std::error_code error;
+  const auto real = std::filesystem::canonical(path, error);
+  return error ? path : real.string();
+}
+
 base::Result<std::string> disk_of(const std::string& path) {
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0) return base::system_error("look at " + path, errno);

@@ -12,6 +12,9 @@ namespace squall::inject {
 // shares its space.
 base::Status check_not_our_own(const BindRequest& request, const std::string& path);
 
+// Without links, so that what is bound is what is opened later; as it is where there is nothing.
+std::string real_path(const std::string& path);
+
 // "254:0" of the whole disk: partitions cannot be throttled. kUnsupported when there is none.
 base::Result<std::string> disk_of(const std::string& path);
 

@@ -106,6 +106,20 @@ std::string inodes_text(std::uint64_t count) {
   return base::humanize_count(count) + (count == 1 ? " inode" : " inodes");
 }
 
+base::Status check_memory(std::uint64_t wanted) {
+  const std::uint64_t memory = wanted * kMemoryEach;
+  if (wanted <= kMostFiles && memory <= available_memory() / 2) return {};
+  return base::Error{
+      .code = base::ErrorCode::kBlocked,
+      .message = fmt::format("{} would be taken; at most {} are, and what the kernel keeps for "
+                             "each may use up half of the available memory ({} MiB)",
+                             inodes_text(wanted), base::humanize_count(kMostFiles),
+                             available_memory() >> 20),
+      .hint =
+          "use a filesystem made with fewer (mkfs.ext4 -N, mount -t tmpfs -o nr_inodes=), "
+          "or take fewer: `count`"};
+}
+
 class InodeFill final : public Fault {
  public:
   InodeFill(const Json& details, FaultContext& context)
@@ -203,6 +217,7 @@ class InodeFill final : public Fault {
     before_ = now.free;
     std::uint64_t wanted = count_ > 0 ? count_ : now.free - std::min(now.free, leave_);
     wanted = std::min(wanted, kMostFiles);
+    SQUALL_TRY(check_memory(wanted));
     if (wanted == 0) {
       return base::Error{.code = base::ErrorCode::kConflict,
                          .message = fmt::format("only {} are free on the filesystem of {}: there "
@@ -289,23 +304,13 @@ base::Status check_number(const std::string& path, const Inodes& inodes, std::ui
                                            : fmt::format("{} cannot be taken", wanted)),
         .hint = "change `count` or `leave`"};
   }
-  const std::uint64_t memory = wanted * kMemoryEach;
-  if (wanted <= kMostFiles && memory <= available_memory() / 2) return {};
-  return base::Error{
-      .code = base::ErrorCode::kBlocked,
-      .message = fmt::format("{} would be taken; at most {} are, and what the kernel keeps for "
-                             "each may use up half of the available memory ({} MiB)",
-                             inodes_text(wanted), base::humanize_count(kMostFiles),
-                             available_memory() >> 20),
-      .hint =
-          "use a filesystem made with fewer (mkfs.ext4 -N, mount -t tmpfs -o nr_inodes=), "
-          "or take fewer: `count`"};
+  return check_memory(wanted);
 }
 
 base::Result<model::FaultBinding> bind_inodes(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
   SQUALL_TRY(check_exactly_one(parameters, "count", "leave"));
-  const std::string path = parameters.text("path");
+  const std::string path = real_path(parameters.text("path"));
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
     return base::Error{.code = base::ErrorCode::kNotFound,
@@ -352,6 +357,10 @@ base::Result<std::unique_ptr<Fault>> create_inodes(const model::FaultBinding& bi
   return std::unique_ptr<Fault>{std::make_unique<InodeFill>(details, context)};
 }
 
+base::Result<Reach> reach_inodes(const model::FaultBinding& binding) {
+  return Reach{.filesystems = {text_field(binding.details.json(), "path")}};
+}
+
 base::Result<std::string> rehearse_inodes(const model::FaultBinding& binding,
                                           FaultContext& context) {
   const Json details{{"path", text_field(binding.details.json(), "path")}, {"count", 1}};
@@ -366,6 +375,7 @@ const FaultKind kResourceInodes{.descriptor = &kDescriptor,
                                 .describe = describe_inodes,
                                 .bind = bind_inodes,
                                 .create = create_inodes,
-                                .rehearse = rehearse_inodes};
+                                .rehearse = rehearse_inodes,
+                                .reach = reach_inodes};
 
 }  // namespace squall::inject

@@ -118,6 +118,17 @@ std::optional<DiskCounts> counts_of(const std::string& disk) {
   return DiskCounts{.bytes = (fields[2] + fields[6]) * 512, .busy_ms = fields[9]};
 }
 
+base::Status check_room(const std::string& path, std::uint64_t bytes) {
+  SQUALL_ASSIGN(const std::uint64_t free, base::free_space(path));
+  if (bytes <= free / 2) return {};
+  return base::Error{
+      .code = base::ErrorCode::kBlocked,
+      .message = fmt::format("the file takes {}, and {} is free on the filesystem of {}: it may "
+                             "take half of that",
+                             size_text(bytes), size_text(free), path),
+      .hint = "lower `size`"};
+}
+
 class DiskBusy final : public Fault {
  public:
   DiskBusy(const Json& details, FaultContext& context)
@@ -128,6 +139,9 @@ class DiskBusy final : public Fault {
 
   Step arm() override {
     if (workers_.empty()) {
+      const auto room =
+          check_room(text_field(configuration_, "path"), unsigned_field(configuration_, "bytes"));
+      if (!room.ok()) return Step::failed(room.error());
       if (auto noted = context_.note({{"disk", disk_}}); !noted.ok())
         return Step::failed(std::move(noted).error());
       workers_.start("disk_load", configuration_);
@@ -259,7 +273,7 @@ void describe_io_saturation(const model::SystemMap&, const model::FaultSpecifica
 
 base::Result<model::FaultBinding> bind_io_saturation(const BindRequest& request) {
   const model::Parameters& parameters = request.fault.parameters;
-  const std::string path = parameters.text("path");
+  const std::string path = real_path(parameters.text("path"));
   const std::uint64_t block = parameters.size("block");
   struct stat info {};
   if (::stat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) {
@@ -284,15 +298,7 @@ base::Result<model::FaultBinding> bind_io_saturation(const BindRequest& request)
                            "folder on ext4 or xfs"};
   }
   const std::uint64_t bytes = std::max(block, parameters.size("size") / block * block);
-  SQUALL_ASSIGN(const std::uint64_t free, base::free_space(path));
-  if (bytes > free / 2) {
-    return base::Error{
-        .code = base::ErrorCode::kBlocked,
-        .message = fmt::format("the file takes {}, and {} is free on the filesystem of {}: it may "
-                               "take half of that",
-                               size_text(bytes), size_text(free), path),
-        .hint = "lower `size`"};
-  }
+  SQUALL_TRY(check_room(path, bytes));
   if (parameters.size("total") <= bytes) {
     return base::Error{
         .code = base::ErrorCode::kBlocked,
@@ -329,6 +335,18 @@ base::Result<std::unique_ptr<Fault>> create_io_saturation(const model::FaultBind
   return std::unique_ptr<Fault>{std::make_unique<DiskBusy>(details, context)};
 }
 
+base::Result<Reach> reach_io_saturation(const model::FaultBinding& binding) {
+  const Json& details = binding.details.json();
+  const std::string path = text_field(details, "path");
+  // Its counts are read with root's rights.
+  const auto disk = disk_of(path);
+  if (!disk.ok() || *disk != text_field(details, "disk")) {
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding names another disk than that of its folder"};
+  }
+  return Reach{.filesystems = {path}};
+}
+
 // One request at a time for a moment, in a file of 1 MiB.
 base::Result<std::string> rehearse_io_saturation(const model::FaultBinding& binding,
                                                  FaultContext& context) {
@@ -349,6 +367,7 @@ const FaultKind kResourceIoSaturation{.descriptor = &kDescriptor,
                                       .describe = describe_io_saturation,
                                       .bind = bind_io_saturation,
                                       .create = create_io_saturation,
-                                      .rehearse = rehearse_io_saturation};
+                                      .rehearse = rehearse_io_saturation,
+                                      .reach = reach_io_saturation};
 
 }  // namespace squall::inject

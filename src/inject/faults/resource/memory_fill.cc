@@ -19,6 +19,7 @@
 #include "inject/faults/resource/filesystem.h"
 #include "inject/faults/resource/parameters.h"
 #include "inject/json_fields.h"
+#include "inject/registry.h"
 #include "inject/workers/held_workers.h"
 
 namespace squall::inject {
@@ -31,6 +32,7 @@ using model::ParameterDescriptor;
 using model::ValueType;
 
 constexpr std::uint64_t kMiB = 1024 * 1024;
+constexpr std::uint64_t kLeastReserve = 64 * kMiB;
 constexpr std::array<std::string_view, 1> kCapabilities{"CAP_DAC_OVERRIDE"};
 constexpr std::array<ParameterDescriptor, 5> kParameters{{
     {.name = "size",
@@ -53,7 +55,7 @@ constexpr std::array<ParameterDescriptor, 5> kParameters{{
     {.name = "reserve",
      .type = ValueType::kSize,
      .default_text = "256MiB",
-     .minimum = 64 * kMiB,
+     .minimum = kLeastReserve,
      .summary = "What stays available to the host. More is never taken; when others have used up "
                 "half of it meanwhile, all is given back and the fault ends."},
 }};
@@ -306,7 +308,7 @@ base::Result<model::FaultBinding> bind_memory_fill(const BindRequest& request) {
     whole = std::min(available, in_group);
     room = std::min(room, in_group - std::min(in_group, kOverhead));
     details["folder"] = group.folder;
-    details["resources"] = Json::array({"cgroup" + group.folder, "host/memory"});
+    details["resources"] = Json::array({"memory" + group.folder, "host/memory"});
   } else {
     // Our own group has a limit, too, perhaps.
     const auto own = controller_group_of(::getpid(), "memory", "memory");
@@ -353,6 +355,27 @@ base::Result<std::unique_ptr<Fault>> create_memory_fill(const model::FaultBindin
   return std::unique_ptr<Fault>{std::make_unique<MemoryFill>(details, context)};
 }
 
+base::Result<Reach> reach_memory_fill(const model::FaultBinding& binding) {
+  const Json& details = binding.details.json();
+  if (unsigned_field(details, "reserve") < kLeastReserve) {
+    return base::Error{.code = base::ErrorCode::kCorrupt,
+                       .message = "the binding leaves the host too little memory"};
+  }
+  // Several at a time would hold more than the rule says.
+  SQUALL_TRY(check_locks(binding, {"host/memory"}));
+  if (binding.overlap) {
+    return base::Error{.code = base::ErrorCode::kPermission,
+                       .message =
+                           "`overlap: true` is for root only here: the `memory` of a rule is "
+                           "for one fault at a time",
+                       .hint = "leave `overlap` out"};
+  }
+  Reach reach{.memory = unsigned_field(details, "bytes")};
+  if (std::string folder = text_field(details, "folder"); !folder.empty())
+    reach.cgroups.push_back(std::move(folder));
+  return reach;
+}
+
 // A little, on the host.
 base::Result<std::string> rehearse_memory_fill(const model::FaultBinding& binding,
                                                FaultContext& context) {
@@ -369,6 +392,7 @@ const FaultKind kResourceMemoryFill{.descriptor = &kDescriptor,
                                     .describe = describe_memory_fill,
                                     .bind = bind_memory_fill,
                                     .create = create_memory_fill,
-                                    .rehearse = rehearse_memory_fill};
+                                    .rehearse = rehearse_memory_fill,
+                                    .reach = reach_memory_fill};
 
 }  // namespace squall::inject

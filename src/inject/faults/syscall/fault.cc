@@ -202,6 +202,7 @@ const FaultKind kSyscallFault{.descriptor = &kDescriptor,
                               .describe = describe_syscall_fault,
                               .bind = bind_syscall_fault,
                               .create = create_interception,
-                              .rehearse = rehearse_interception};
+                              .rehearse = rehearse_interception,
+                              .reach = reach_interception};
 
 }  // namespace squall::inject

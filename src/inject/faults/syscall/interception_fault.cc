@@ -405,6 +405,11 @@ Interception rehearsed(Interception interception) {
 
 base::Result<std::string> rehearse_tracer(const TracerConfiguration& planned,
                                           FaultContext& context) {
+  if (context.caller() != 0) {
+    return std::string(
+        "the tracer will have no more rights than the traced; it was not tried, "
+        "because a scratch process is root's");
+  }
   // The only call that it makes; where there is none of this name, it is ppoll by another.
   int call = seccomp_syscall_resolve_name("pause");
   if (call < 0) call = seccomp_syscall_resolve_name("ppoll");
@@ -464,6 +469,11 @@ base::Result<std::string> rehearse_gate(const FileGateConfiguration& planned,
   gate.interception = rehearsed(planned.interception);
   gate.seed = 1;
   gate.processes = {context.programs().process()};
+  if (context.caller() != 0) {
+    return std::string(
+        "the kernel takes such marks; a scratch process is root's, whose accesses "
+        "this gate would let pass");
+  }
   gate.path = folder;
   gate.tree = false;
   gate.opens = true;
@@ -493,6 +503,24 @@ base::Result<std::unique_ptr<Fault>> create_interception(const model::FaultBindi
   SQUALL_ASSIGN(Successors::Plan plan, Successors::plan_of(binding));
   return std::unique_ptr<Fault>{
       std::make_unique<InterceptionFault>(std::move(targets), workers, std::move(plan), context)};
+}
+
+// What the workers are told, not what the targets say.
+base::Result<Reach> reach_interception(const model::FaultBinding& binding) {
+  SQUALL_ASSIGN(const InterceptionWorkers workers, workers_of(binding));
+  SQUALL_ASSIGN(Reach reach, reach_processes(binding));
+  const auto add = [&](const std::vector<base::ProcessIdentity>& processes) {
+    reach.processes.insert(reach.processes.end(), processes.begin(), processes.end());
+  };
+  if (workers.gate) {
+    add(workers.gate->processes);
+    reach.files.push_back(workers.gate->path);
+  }
+  if (workers.tracer) {
+    add(workers.tracer->processes);
+    reach.traces = true;
+  }
+  return reach;
 }
 
 base::Result<std::string> rehearse_interception(const model::FaultBinding& binding,

@@ -40,6 +40,7 @@ struct InterceptionWorkers {
 // The binding's details get what the workers are told.
 model::FaultBinding bind_interception(const BindRequest& request, const ChosenMembers& members,
                                       const InterceptionWorkers& workers);
+base::Result<Reach> reach_interception(const model::FaultBinding& binding);
 base::Result<std::unique_ptr<Fault>> create_interception(const model::FaultBinding& binding,
                                                          FaultContext& context);
 // The same interception of a scratch process's calls, and of a scratch file.

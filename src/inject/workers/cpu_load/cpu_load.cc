@@ -26,8 +26,9 @@ using base::Json;
 
 constexpr Duration kPeriod = std::chrono::milliseconds(10);
 constexpr Duration kReportEvery = std::chrono::milliseconds(500);
-// What a busy machine withheld is made up for, but no more than this.
-constexpr Duration kMostDebt = std::chrono::milliseconds(20);
+// What a busy machine withheld is made up for, but no more than this: longer at one go would be
+// another load than a steady one.
+constexpr Duration kMostDebt = std::chrono::milliseconds(100);
 
 Duration processor_time() {
   timespec time{};
@@ -53,16 +54,19 @@ class Load {
   // Until the starter is gone.
   void serve() {
     report("ready");
-    Duration owed{};
-    Instant period_end = base::BootClock::now();
+    const Duration at_first = processor_time();
+    Duration forgiven{};
+    Instant period_end = began_;
     while (!gone()) {
       period_end = std::max(period_end + kPeriod, base::BootClock::now());
-      owed = std::min(owed + Duration{std::llround(share_ * kPeriod.count())}, kMostDebt);
-      const Duration before = processor_time();
-      while (processor_time() - before < owed && base::BootClock::now() < period_end) work();
-      const Duration used = processor_time() - before;
-      owed -= used;
-      used_ += used;
+      // Of all the time so far, not of this period: neither what our own waiting and telling costs
+      // nor a period that came late adds up.
+      const Duration wanted{
+          std::llround(share_ * static_cast<double>((period_end - began_).count()))};
+      used_ = processor_time() - at_first;
+      forgiven += std::max(Duration::zero(), wanted - forgiven - used_ - kMostDebt);
+      while (processor_time() - at_first < wanted - forgiven && base::BootClock::now() < period_end)
+        work();
       if (base::BootClock::now() >= next_report_) report("running");
       wait_until(period_end);
     }

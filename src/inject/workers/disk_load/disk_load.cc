@@ -20,6 +20,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/files.h"
 #include "base/random.h"
 #include "inject/json_fields.h"
 #include "inject/workers/confinement.h"
@@ -56,7 +57,9 @@ class DiskLoad {
 
   // While this process may still open files.
   base::Status prepare() {
-    file_.reset(::open(work_.path.c_str(), O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600));
+    SQUALL_ASSIGN(const base::UniqueFd folder,
+                  base::open_without_links(work_.path, O_PATH | O_DIRECTORY));
+    file_.reset(::openat(folder.get(), ".", O_TMPFILE | O_RDWR | O_DIRECT | O_CLOEXEC, 0600));
     if (!file_) {
       base::Error error = base::system_error("make a file without a name in " + work_.path, errno);
       error.code = base::ErrorCode::kUnsupported;

@@ -214,6 +214,7 @@ class FileGate {
 
   bool is_meant(const HeldAccess& access) {
     if (access.thread <= 0 || !is_target(access.thread)) return false;
+    if (!configuration_.users.empty() && !is_permitted(access.thread)) return false;
     const bool ambiguous = (access.events & kAnyAccessEvent) != 0 && !configuration_.reads;
     return !ambiguous || writes(access.thread);
   }
@@ -232,6 +233,15 @@ class FileGate {
     if (seen_.size() >= kMostSeen) seen_.clear();
     seen_[thread] = {.start_time = now->identity.start_time, .target = target};
     return target;
+  }
+
+  // Asked each time: a process gets other rights when it starts a setuid program. It waits for us
+  // in its system call, so they are those of this very access.
+  bool is_permitted(pid_t thread) const {
+    const auto facts = view_.thread(thread);
+    const auto& users = configuration_.users;
+    return facts && facts->user &&
+           std::find(users.begin(), users.end(), *facts->user) != users.end();
   }
 
   bool writes(pid_t thread) const {

@@ -17,6 +17,8 @@ struct FileGateConfiguration : InterceptionOrder {
   bool opens = false;
   bool reads = false;
   bool writes = false;
+  // Whose accesses alone are met; empty: everybody's. The holder says it, no binding does.
+  std::vector<uid_t> users = {};
 };
 
 base::Json to_json(const FileGateConfiguration& configuration);

@@ -42,6 +42,10 @@ base::Result<FileGateConfiguration> file_gate_configuration_from_json(const Json
   result.opens = boolean_field(json, "opens");
   result.reads = boolean_field(json, "reads");
   result.writes = boolean_field(json, "writes");
+  for (const Json& user : field(json, "users")) {
+    if (!user.is_number_unsigned()) return senseless();
+    result.users.push_back(user.get<uid_t>());
+  }
   if (!result.path.starts_with('/') || !(result.opens || result.reads || result.writes))
     return senseless();
   return result;

@@ -11,6 +11,8 @@
 #include <cerrno>
 #include <cstdio>
 
+#include "base/files.h"
+
 namespace squall::inject {
 
 namespace {
@@ -48,7 +50,10 @@ base::Result<PermissionGroup> PermissionGroup::open() {
 base::Status PermissionGroup::mark(const std::string& path, std::uint64_t events,
                                    bool folder) const {
   const unsigned flags = FAN_MARK_ADD | (folder ? FAN_MARK_ONLYDIR : 0u);
-  if (::fanotify_mark(group_.get(), flags, events, AT_FDCWD, path.c_str()) == 0) return {};
+  // Whoever may change folders on the way must not lead us elsewhere.
+  SQUALL_ASSIGN(const base::UniqueFd there, base::open_without_links(path, O_PATH));
+  const std::string name = fmt::format("/proc/self/fd/{}", there.get());
+  if (::fanotify_mark(group_.get(), flags, events, AT_FDCWD, name.c_str()) == 0) return {};
   const int error = errno;
   if (error == EOPNOTSUPP || error == EINVAL || error == ENODEV) {
     const bool newest = (events & kAnyAccessEvent) != 0;

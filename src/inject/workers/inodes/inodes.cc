@@ -13,6 +13,7 @@
 
 #include "base/clock.h"
 #include "base/fd.h"
+#include "base/files.h"
 #include "inject/json_fields.h"
 #include "inject/workers/confinement.h"
 #include "inject/workers/workers.h"
@@ -102,8 +103,7 @@ base::Status run_inodes(const Json& configuration, WorkerChannel& channel) {
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the configuration names no folder and number of files"};
   }
-  base::UniqueFd folder{::open(path.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC)};
-  if (!folder) return base::system_error("open " + path, errno);
+  SQUALL_ASSIGN(base::UniqueFd folder, base::open_without_links(path, O_PATH | O_DIRECTORY));
   constexpr std::array<int, 1> kCapabilities{CAP_DAC_OVERRIDE};  // the folder is somebody's
   SQUALL_TRY(confine({.capabilities = kCapabilities, .system_calls = {}, .unnamed_files = true}));
   return Inodes{std::move(folder), count, channel}.serve();

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <seccomp.h>
@@ -24,6 +25,7 @@
 #include <set>
 #include <unordered_map>
 
+#include "inject/caller.h"
 #include "inject/json_fields.h"
 #include "inject/process_table.h"
 #include "inject/workers/confinement.h"
@@ -534,6 +536,20 @@ class Tracer {
   DelayHistogram lateness_;
 };
 
+// For a caller who is not root: from here on this process has the rights of those whom it traces.
+// Then the kernel decides what it may, and a setuid program that they start gets no more rights.
+base::Status become(const Account& account) {
+  const pid_t parent = ::getppid();
+  if (account.is_root() || ::setgroups(account.groups.size(), account.groups.data()) != 0 ||
+      ::setresgid(account.group, account.group, account.group) != 0 ||
+      ::setresuid(account.user, account.user, account.user) != 0)
+    return base::system_error("give up the rights of root", errno);
+  ::prctl(PR_SET_PDEATHSIG, SIGKILL);  // lost with the rights
+  ::prctl(PR_SET_DUMPABLE, 0);
+  if (::getppid() == parent) return {};
+  return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the starter is gone"};
+}
+
 base::Status run_tracer(const Json& json, WorkerChannel& channel) {
   SQUALL_ASSIGN(TracerConfiguration configuration, tracer_configuration_from_json(json));
   SQUALL_ASSIGN(ProcView view, ProcView::open());
@@ -550,8 +566,11 @@ base::Status run_tracer(const Json& json, WorkerChannel& channel) {
       ::fcntl(channel.fd(), F_SETFL, O_ASYNC | O_NONBLOCK) != 0)
     return base::system_error("ask to be told of messages", errno);
   Tracer tracer{std::move(configuration), std::move(view), quick, channel};
+  const bool restricted_rights = field(json, "account").is_object();
+  if (restricted_rights) SQUALL_TRY(become(account_from_json(field(json, "account"))));
   SQUALL_TRY(tracer.seize());
-  SQUALL_TRY(tracer.enter_view());
+  // Without the rights of root it could not reach more than its traced processes anyway.
+  if (!restricted_rights) SQUALL_TRY(tracer.enter_view());
   // What a target's descriptor shows is told only to those who may trace it.
   constexpr std::array<int, 2> kCapabilities{CAP_SYS_PTRACE, CAP_DAC_READ_SEARCH};
   constexpr std::array<int, 2> kCalls{SCMP_SYS(wait4), SCMP_SYS(rt_sigtimedwait)};
@@ -567,7 +586,7 @@ base::Status run_tracer(const Json& json, WorkerChannel& channel) {
       {SCMP_SYS(readlinkat), 0, at},
   }};
   std::span<const int> capabilities = kCapabilities;
-  if (!on_files) capabilities = {};
+  if (!on_files || restricted_rights) capabilities = {};
   SQUALL_TRY(
       confine({.capabilities = capabilities, .system_calls = kCalls, .restricted = restricted}));
   return tracer.serve();
