@@ -122,10 +122,10 @@ base::Status check_conflicts(const StateDirectory& directory, const LeaseRecord&
                          .hint = "run `squall cleanup`"};
     }
     const LeaseRecord& theirs = *content->lease;
-    std::vector<std::string> held = claimed_in(*content);
-    held.insert(held.end(), theirs.resources.begin(), theirs.resources.end());
+    std::vector<std::string> locked = claimed_in(*content);
+    locked.insert(locked.end(), theirs.resources.begin(), theirs.resources.end());
     for (const std::string& resource : record.resources) {
-      const bool taken = std::find(held.begin(), held.end(), resource) != held.end();
+      const bool taken = std::find(locked.begin(), locked.end(), resource) != locked.end();
       const bool shared = theirs.run == record.run && resource.starts_with("service/");
       if (!taken || shared) continue;
       base::Error held = held_by(theirs, resource, alive(theirs.holder, theirs.boot_id));

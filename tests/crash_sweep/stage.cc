@@ -269,7 +269,6 @@ std::string Stage::missing_for(const Scenario& scenario) {
 }
 
 base::Status Stage::set_up(const Scenario& scenario) {
-  accept_all();
   if (scenario.service == "box") return start_box();
   if (scenario.service == "queue") return start_redis();
   if (scenario.service == "db") return start_postgres();
@@ -389,7 +388,6 @@ base::Status Stage::start_postgres() {
   return await("postgres' replication", streams);
 }
 
-// The server takes whoever connects, and is done with them at once.
 void Stage::accept_all() const {
   while (base::UniqueFd{::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC)}) {
   }

@@ -42,6 +42,8 @@ class Stage {
   // Starts whoever the scenario needs and is not there, and a new target in place of an old one.
   base::Status set_up(const Scenario& scenario);
   void tear_down();
+  // The server takes whoever connects, and is done with them at once.
+  void accept_all() const;
 
  private:
   Stage() = default;
@@ -51,7 +53,6 @@ class Stage {
   base::Status start_redis();
   base::Status start_postgres();
   base::Status start_apart(std::vector<std::string> argv) const;
-  void accept_all() const;
 
   std::string folder_;
   model::SystemMap map_;

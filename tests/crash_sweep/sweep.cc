@@ -423,6 +423,7 @@ bool Sweep::nothing_is_left() const {
 }
 
 Snapshot Sweep::look() const {
+  stage_.accept_all();
   if (foreign_ != nullptr) return foreign_->look();
   Snapshot all = take_snapshot(stage_, stage_.target_of(*scenario_));
   if (options_.alone) add_bpf_links(all);
