@@ -266,7 +266,9 @@ TEST_F(SyscallFaultTest, ATargetThatDiesIsTold) {
   const auto lease = arm_effective(
       bind_or_die("syscall.fault", call_parameters({{"calls", {"pwrite64"}}, {"error", "EIO"}})));
   ASSERT_EQ(::kill(caller.pid, SIGKILL), 0);
-  EXPECT_NE(wait_for_notice().text.find("has ended"), std::string::npos);
+  const auto notice = wait_for_notice();
+  EXPECT_NE(notice.text.find("ended while the fault was in force"), std::string::npos)
+      << notice.text;
   revert(lease);
 }
 

@@ -22,12 +22,17 @@ struct SlowPrograms final : Programs {
     started.push_back(request.argv);
     return started.size();
   }
-  ProgramOutcome outcome(std::uint64_t) override { return {}; }
+  ProgramOutcome outcome(std::uint64_t) override {
+    ProgramOutcome outcome;
+    outcome.started = answer;
+    return outcome;
+  }
   int fd() const override { return -1; }
   base::ProcessIdentity process() const override { return {}; }
   void end(std::uint64_t) override {}
   void tell(std::uint64_t, const std::string&) override {}
   std::vector<std::vector<std::string>> started;
+  decltype(ProgramOutcome::started) answer{};  // of the starter
 };
 
 struct Context final : FaultContext {
@@ -100,7 +105,10 @@ TEST_F(ProcessKill, IsNotUndoneBeforeTheMemberRunsAgain) {
   EXPECT_EQ(context_.slow.started, (std::vector<std::vector<std::string>>{{"/usr/bin/api"}}));
   EXPECT_EQ(killed->verify().state, Step::State::kWaiting);
   EXPECT_EQ(killed->verify().state, Step::State::kWaiting);
-  add(child_.pid() + 1);
+  // It is there, and the starter may still end it.
+  const base::ProcessIdentity fresh = add(child_.pid() + 1).identity;
+  EXPECT_EQ(killed->verify().state, Step::State::kWaiting);
+  context_.slow.answer = fresh;
   EXPECT_EQ(killed->verify().state, Step::State::kDone);
   EXPECT_EQ(context_.slow.started.size(), 1u);
 }
