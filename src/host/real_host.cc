@@ -125,7 +125,10 @@ std::optional<Process> read_process(const std::string& pid_text, ProcessFolder& 
     process.cgroup = parse_cgroup_path(*cgroup);
     process.container = parse_container_id(*cgroup);
   }
+  errno = 0;
   process.executable = folder.read_link("exe");
+  // It has let go of its memory already, and is not a zombie for only a moment more.
+  if (process.executable.empty() && errno == ENOENT) process.state = 'Z';
   // A program that was replaced on disk while it runs, as every upgrade does.
   if (process.executable.ends_with(kDeleted))
     process.executable.resize(process.executable.size() - kDeleted.size());

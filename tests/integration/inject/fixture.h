@@ -2,6 +2,8 @@
 // What the tests of this room share: victims found by a marker of their own, a holder, waiting for
 // states, and the proof that nothing is left behind.
 
+#include <fmt/format.h>
+
 #include <fcntl.h>
 #include <gtest/gtest.h>
 #include <poll.h>
@@ -84,6 +86,14 @@ class InjectTest : public ::testing::Test {
     EXPECT_TRUE(child.ok());
     const base::ProcessIdentity identity = child->pidfd().identity();
     victims_.push_back(std::move(*child));
+    // Before that it is a copy of ours, which no service matches.
+    wait_until(
+        [&] {
+          std::error_code gone;
+          const auto link = fmt::format("/proc/{}/exe", identity.pid);
+          return std::filesystem::read_symlink(link, gone).filename() == "victim_for_tests";
+        },
+        "the victim's program");
     return identity;
   }
 
