@@ -89,9 +89,10 @@ class InjectTest : public ::testing::Test {
     // Before that it is a copy of ours, which no service matches.
     wait_until(
         [&] {
-          std::error_code gone;
-          const auto link = fmt::format("/proc/{}/exe", identity.pid);
-          return std::filesystem::read_symlink(link, gone).filename() == "victim_for_tests";
+          // Its arguments come last.
+          const auto text = base::read_file(fmt::format("/proc/{}/cmdline", identity.pid), 65536);
+          return text.ok() && text->starts_with(program("victim_for_tests")) &&
+                 text->find(folder_) != std::string::npos;
         },
         "the victim's program");
     return identity;
