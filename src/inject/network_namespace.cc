@@ -54,9 +54,7 @@ base::Result<std::uint64_t> current_network_namespace() {
   return inode_of(own);
 }
 
-base::Result<InNamespace> InNamespace::enter(const NetworkNamespace& place) {
-  base::UniqueFd home = open_own();
-  if (!home) return base::system_error("open our network namespace", errno);
+base::Status move_to_namespace(const NetworkNamespace& place) {
   const std::string path = fmt::format("/proc/{}/ns/net", place.process.pid);
   const base::UniqueFd away{::open(path.c_str(), O_RDONLY | O_CLOEXEC)};
   if (!away && errno == ENOENT) return gone(place);
@@ -67,6 +65,13 @@ base::Result<InNamespace> InNamespace::enter(const NetworkNamespace& place) {
     if (errno == EPERM) error.hint = "CAP_SYS_ADMIN is needed: run as root with it";
     return error;
   }
+  return {};
+}
+
+base::Result<InNamespace> InNamespace::enter(const NetworkNamespace& place) {
+  base::UniqueFd home = open_own();
+  if (!home) return base::system_error("open our network namespace", errno);
+  SQUALL_TRY(move_to_namespace(place));
   is_away = true;
   return InNamespace{std::move(home)};
 }

@@ -25,6 +25,9 @@ std::optional<NetworkNamespace> namespace_from_json(const base::Json& json);
 // The inode of the one that this thread is in.
 base::Result<std::uint64_t> current_network_namespace();
 
+// For good: for a worker, before it opens its sockets. Errors as of InNamespace::enter().
+base::Status move_to_namespace(const NetworkNamespace& place);
+
 // While it lives, this thread is in the namespace. Not to be nested.
 class InNamespace {
  public:

@@ -19,6 +19,7 @@
 #include "inject/faults/network/scheduled_fault.h"
 #include "inject/faults/network/scope.h"
 #include "inject/json_fields.h"
+#include "inject/network_namespace.h"
 #include "inject/workers/dns_answers/dns_message.h"
 
 namespace squall::inject {
@@ -40,7 +41,8 @@ constexpr std::array<ParameterDescriptor, 5> kParameters{{
     {.name = "service",
      .type = ValueType::kService,
      .required = true,
-     .summary = "The service that asks. It needs a user or a cgroup v2 of its own."},
+     .summary = "The service that asks. It needs a user, a cgroup v2 or a network (a container's) "
+                "of its own."},
     {.name = "name",
      .type = ValueType::kText,
      .required = true,
@@ -161,20 +163,32 @@ std::set<pid_t> tree_of(const Party& party, const std::vector<host::Process>& al
   return tree;
 }
 
-// Servers of names are asked by everybody, so only what belongs to nobody else tells the sender.
+// Servers of names are asked by everybody, so only what belongs to nobody else tells the sender: in
+// a container's network that may be the network itself.
 base::Result<Telling> tell_sender(const BindRequest& request, const Party& party) {
   SQUALL_ASSIGN(const auto all, request.host.processes());
   const std::set<pid_t> tree = tree_of(party, all);
   const host::Process& first = party.processes.front();
   std::string stranger;
+  bool alone = InNamespace::entered();
   for (const host::Process& process : all) {
     const bool own = tree.contains(process.identity.pid);
+    if (InNamespace::entered()) {
+      const bool resident = process.network_namespace == first.network_namespace;
+      if (!resident || process.identity.pid == request.host.self()) continue;  // we are on a visit
+      alone = alone && own;
+    }
     if (own != (process.user == first.user))
       stranger =
           own ? fmt::format("its processes have different users")
               : fmt::format("{} (pid {}) has its user, too", process.name, process.identity.pid);
   }
   Telling telling;
+  if (alone) {
+    telling.way = Telling::Way::kAlone;
+    telling.text = "it alone is in its network";
+    return telling;
+  }
   if (stranger.empty()) {
     telling.way = Telling::Way::kUser;
     telling.user = first.user;
@@ -208,10 +222,10 @@ base::Result<Telling> tell_sender(const BindRequest& request, const Party& party
                           party.name)};
 }
 
-base::Status check_namespace(const BindRequest& request, const Party& party) {
-  const auto self = request.host.process(request.host.self());
+base::Status check_namespace(const Party& party) {
+  SQUALL_ASSIGN(const std::uint64_t here, current_network_namespace());
   for (const host::Process& process : party.processes) {
-    if (!self.ok() || process.network_namespace == self->network_namespace) continue;
+    if (process.network_namespace == here) continue;
     return base::Error{
         .code = base::ErrorCode::kUnsupported,
         .message = fmt::format("{} (pid {}) is in a network namespace of its own, where rules of "
@@ -236,7 +250,7 @@ base::Result<model::FaultBinding> bind_dns(const BindRequest& request) {
                        .hint = "run the experiment where it asks"};
   }
   SQUALL_ASSIGN(const Party party, calling_party(request, *service));
-  SQUALL_TRY(check_namespace(request, party));
+  SQUALL_TRY(check_namespace(party));
   SQUALL_ASSIGN(const Telling telling, tell_sender(request, party));
   PacketRule rule{.source = {},
                   .destination = PacketEndpoint{.address = {}, .port = kDomain},
@@ -294,12 +308,15 @@ base::Result<std::unique_ptr<Fault>> create_dns(const model::FaultBinding& bindi
       text_field(details, "what"), std::move(rules),
       ScheduledFault::QueueWorker{
           .name = "dns_answers", .what = "the worker that answers", .configuration = configuration},
-      "matched", Marking{}, context)};
+      "matched", Marking{}, context, namespace_from_json(field(details, "network_namespace")))};
 }
 
 // The user of the sending socket must be told: a cgroup's questions may be anybody's.
 base::Result<Reach> reach_dns(const model::FaultBinding& binding) {
   Reach reach;
+  // The rules are made in the network of this process.
+  if (const auto place = namespace_from_json(field(binding.details.json(), "network_namespace")))
+    reach.processes.push_back(place->process);
   for (const Json& item : field(binding.details.json(), "rules")) {
     SQUALL_ASSIGN(const PacketRule rule, rule_from_json(item));
     PacketRule expected{.source = {},
@@ -318,8 +335,8 @@ base::Result<Reach> reach_dns(const model::FaultBinding& binding) {
       return base::Error{
           .code = base::ErrorCode::kPermission,
           .message =
-              "questions that only a cgroup tells apart are met for root only: a program "
-              "with other rights may be started in it",
+              "questions that only a cgroup or a network tells apart are met for root only: a "
+              "program with other rights may be started in it",
           .hint = "run the service under a user of its own"};
     }
     reach.users.push_back(*rule.user);
@@ -376,6 +393,7 @@ base::Result<std::string> rehearse_dns(const model::FaultBinding& binding, Fault
     rules.push_back(to_json(rule));
   }
   details["rules"] = rules;
+  details.erase("network_namespace");  // ours, where the scratch port is
   details["name"] = "*";
   details["what"] = "questions to a scratch port";
   if (details.contains("delay_ns")) details["delay_ns"] = 20'000'000;

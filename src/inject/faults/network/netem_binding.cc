@@ -13,6 +13,7 @@
 #include "inject/faults/network/netem_fault.h"
 #include "inject/faults/network/pair.h"
 #include "inject/json_fields.h"
+#include "inject/network_namespace.h"
 #include "inject/scratch_network.h"
 
 namespace squall::inject {
@@ -206,6 +207,12 @@ base::Result<NetemDetails> read_details(const model::FaultBinding& binding) {
 
 base::Result<model::FaultBinding> bind_netem(const BindRequest& request, const NetemDelay& delay) {
   const model::Parameters& parameters = request.fault.parameters;
+  if (InNamespace::entered()) {
+    return base::Error{
+        .code = base::ErrorCode::kUnsupported,
+        .message = "netem stands at this host's interfaces only",
+        .hint = "leave `mechanism` out: packet queues work in a container's network"};
+  }
   SQUALL_TRY(check_netem());
   SQUALL_ASSIGN(const PacketPair pair, find_pair(request));
   SQUALL_ASSIGN(const TrafficControl control, TrafficControl::open());

@@ -7,7 +7,6 @@
 
 #include "base/text.h"
 #include "inject/faults/network/scope.h"
-#include "inject/faults/network/table_fault.h"
 #include "inject/faults/process/targets.h"
 #include "inject/json_fields.h"
 #include "inject/network_namespace.h"
@@ -81,16 +80,6 @@ base::Result<Place> find_place(const BindRequest& request) {
 base::Result<model::FaultBinding> bind_in_place(const FaultKind& kind, const BindRequest& request) {
   SQUALL_ASSIGN(const Place place, find_place(request));
   if (!place) return kind.bind(request);
-  if (kind.create != create_table_fault) {
-    return base::Error{
-        .code = base::ErrorCode::kUnsupported,
-        .message = fmt::format("{} has a network namespace of its own, and {} can only act in this "
-                               "host's",
-                               place->text, kind.descriptor->name),
-        .hint =
-            "network.partition, blackhole, loss and refuse act in a container's namespace; "
-            "for the others publish the port, and say `listens:` with the host's address"};
-  }
   auto binding = [&]() -> base::Result<model::FaultBinding> {
     SQUALL_ASSIGN(const InNamespace inside, InNamespace::enter(*place));
     return kind.bind(request);

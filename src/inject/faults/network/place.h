@@ -7,8 +7,8 @@
 namespace squall::inject {
 
 // kind.bind(), in the namespace of the caller's container, else of the callee's when the callers
-// are from outside. Then the details hold `network_namespace`. kUnsupported when members are in
-// several namespaces, or when the kind cannot work in another one.
+// are from outside. Then the details hold `network_namespace`. create() takes them from there.
+// kUnsupported when members are in several namespaces, or when the mechanism works in ours only.
 base::Result<model::FaultBinding> bind_in_place(const FaultKind& kind, const BindRequest& request);
 
 }  // namespace squall::inject

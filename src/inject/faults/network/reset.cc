@@ -18,6 +18,7 @@
 #include "inject/faults/network/pair.h"
 #include "inject/faults/network/table_fault.h"
 #include "inject/json_fields.h"
+#include "inject/network_namespace.h"
 
 namespace squall::inject {
 
@@ -76,10 +77,14 @@ constexpr base::Duration kLook = std::chrono::milliseconds(100);
 class ResetFault final : public Fault {
  public:
   ResetFault(std::string what, ConnectionScope scope, std::vector<PacketRule> refusing,
-             Marking marked, FaultContext& context)
-      : what_(std::move(what)), scope_(std::move(scope)), context_(context) {
+             Marking marked, FaultContext& context, std::optional<NetworkNamespace> place = {})
+      : what_(std::move(what)),
+        scope_(std::move(scope)),
+        context_(context),
+        place_(std::move(place)) {
     if (!refusing.empty())
-      table_.emplace("new connections " + what_, std::move(refusing), std::move(marked), context);
+      table_.emplace("new connections " + what_, std::move(refusing), std::move(marked), context,
+                     place_);
   }
 
   Step arm() override {
@@ -133,7 +138,14 @@ class ResetFault final : public Fault {
   }
 
  private:
+  base::Result<std::optional<InNamespace>> enter() const {
+    if (!place_) return std::optional<InNamespace>{};
+    SQUALL_ASSIGN(InNamespace inside, InNamespace::enter(*place_));
+    return std::optional<InNamespace>{std::move(inside)};
+  }
+
   base::Status reset_live() {
+    SQUALL_ASSIGN(const auto inside, enter());
     SQUALL_ASSIGN(const auto sockets, find_connections(context_.host(), scope_));
     if (sockets.empty()) return {};
     std::vector<std::string> texts;
@@ -151,6 +163,10 @@ class ResetFault final : public Fault {
   }
 
   base::Result<std::size_t> still_live() {
+    const auto inside = enter();
+    // Its connections went with it.
+    if (!inside.ok() && inside.error().code == base::ErrorCode::kNotFound) return std::size_t{0};
+    if (!inside.ok()) return inside.error();
     SQUALL_ASSIGN(const auto sockets, context_.host().sockets(host::Host::Owners::kSkip));
     return static_cast<std::size_t>(
         std::count_if(sockets.begin(), sockets.end(), [&](const host::Socket& socket) {
@@ -181,6 +197,7 @@ class ResetFault final : public Fault {
   std::string what_;
   ConnectionScope scope_;
   FaultContext& context_;
+  std::optional<NetworkNamespace> place_;
   std::optional<TableFault> table_;
   std::vector<std::uint64_t> hit_;  // cookies
   std::vector<std::string> told_;
@@ -275,7 +292,8 @@ base::Result<std::unique_ptr<Fault>> create_reset(const model::FaultBinding& bin
   }
   SQUALL_ASSIGN(auto marked, marking_from_json(field(details, "marked")));
   return std::unique_ptr<Fault>{std::make_unique<ResetFault>(
-      text_field(details, "what"), std::move(scope), std::move(rules), std::move(marked), context)};
+      text_field(details, "what"), std::move(scope), std::move(rules), std::move(marked), context,
+      namespace_from_json(field(details, "network_namespace")))};
 }
 
 base::Result<Reach> reach_reset(const model::FaultBinding& binding) {

@@ -139,6 +139,7 @@ struct ScheduledDetails {
   std::uint64_t seed = 0;
   std::string effect;
   Marking marked;
+  std::optional<NetworkNamespace> place;
 };
 
 base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) {
@@ -152,6 +153,7 @@ base::Result<ScheduledDetails> read_details(const model::FaultBinding& binding) 
     details.rules.push_back(std::move(rule));
   }
   SQUALL_ASSIGN(details.marked, marking_from_json(field(json, "marked")));
+  details.place = namespace_from_json(field(json, "network_namespace"));
   for (const Json& item : field(json, "profiles")) {
     SQUALL_ASSIGN(const PacketProfile profile, profile_from_json(item));
     details.profiles.push_back(profile);
@@ -292,7 +294,7 @@ base::Result<std::unique_ptr<Fault>> create_scheduled(const model::FaultBinding&
   SQUALL_ASSIGN(ScheduledDetails details, read_details(binding));
   return std::unique_ptr<Fault>{std::make_unique<ScheduledFault>(
       details.what, std::move(details.rules), std::move(details.profiles), details.seed,
-      details.effect, std::move(details.marked), context)};
+      details.effect, std::move(details.marked), context, std::move(details.place))};
 }
 
 base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,

@@ -47,12 +47,14 @@ ScheduledFault::QueueWorker packet_scheduler(const std::vector<PacketProfile>& p
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules,
                                std::vector<PacketProfile> profiles, std::uint64_t seed,
-                               std::string effect, Marking marked, FaultContext& context)
+                               std::string effect, Marking marked, FaultContext& context,
+                               std::optional<NetworkNamespace> place)
     : ScheduledFault(std::move(what), std::move(rules), packet_scheduler(profiles, seed),
-                     std::move(effect), std::move(marked), context) {}
+                     std::move(effect), std::move(marked), context, std::move(place)) {}
 
 ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
-                               std::string effect, Marking marked, FaultContext& context)
+                               std::string effect, Marking marked, FaultContext& context,
+                               std::optional<NetworkNamespace> place)
     : what_(std::move(what)),
       rules_(std::move(rules)),
       queue_worker_(std::move(worker)),
@@ -60,7 +62,10 @@ ScheduledFault::ScheduledFault(std::string what, std::vector<PacketRule> rules, 
       context_(context),
       marks_(std::move(marked), context),
       name_("squall_" + context.lease().text()),
-      worker_(context.programs(), queue_worker_.what, kSilenceLimit) {}
+      place_(place),
+      worker_(context.programs(), queue_worker_.what, kSilenceLimit) {
+  if (place) queue_worker_.configuration["network_namespace"] = to_json(*place);
+}
 
 Step ScheduledFault::arm() {
   if (!worker_.started()) {
@@ -99,7 +104,7 @@ base::Status ScheduledFault::put_table(const WorkerReport& report) {
     if (rule.action == PacketRule::Action::kQueue)
       rule.queue = static_cast<std::uint16_t>(rule.queue + report.count("first_queue"));
   }
-  SQUALL_ASSIGN(NftTable table, NftTable::create(name_, rules));
+  SQUALL_ASSIGN(NftTable table, place_.create(name_, rules));
   table_ = std::move(table);
   return {};
 }
@@ -114,7 +119,7 @@ Step ScheduledFault::effective() {
 Step ScheduledFault::hold() {
   const WorkerReport report = worker_.look();
   if (report.trouble) return Step::broken(*report.trouble);
-  return either(Step::wait_for({worker_.fd()}, kLook), marks_.hold());
+  return either(either(Step::wait_for({worker_.fd()}, kLook), marks_.hold()), place_.hold());
 }
 
 Step ScheduledFault::proof(const WorkerReport& report, const std::string& text) const {
@@ -176,7 +181,7 @@ Step ScheduledFault::verify() {
   const base::Instant now = base::BootClock::now();
   if (!gone_wait_since_) gone_wait_since_ = now;
   const bool overdue = now - *gone_wait_since_ > kGoneLimit;
-  const auto there = table_ ? table_->there() : NftTable::exists(name_);
+  const auto there = table_ ? table_->there() : place_.exists(name_);
   if (!there.ok()) return Step::failed(there.error());
   const auto marking = marks_.any_left();
   if (!marking.ok()) return Step::failed(marking.error());

@@ -14,6 +14,7 @@
 #include "inject/faults/network/pair.h"
 #include "inject/faults/network/pair_marker.h"
 #include "inject/faults/network/table_fault.h"
+#include "inject/faults/network/table_place.h"
 #include "inject/workers/packet_scheduler/packet_model.h"
 #include "inject/workers/worker_watch.h"
 #include "model/vocabulary.h"
@@ -68,21 +69,22 @@ base::Result<std::string> rehearse_scheduled(const model::FaultBinding& binding,
 // The fault itself; for tests and benchmarks too.
 class ScheduledFault final : public Fault {
  public:
-  // A rule's `queue` is the index of its profile, `marked` as in TableFault. `effect` names the
-  // worker's count that proves it: delayed, dropped, duplicated, corrupted, overtaken.
+  // A rule's `queue` is the index of its profile, `marked` and `place` as in TableFault. `effect`
+  // names the worker's count that proves it: delayed, dropped, duplicated, corrupted, overtaken.
   ScheduledFault(std::string what, std::vector<PacketRule> rules,
                  std::vector<PacketProfile> profiles, std::uint64_t seed, std::string effect,
-                 Marking marked, FaultContext& context);
+                 Marking marked, FaultContext& context, std::optional<NetworkNamespace> place = {});
 
   // By another worker that serves queues: it reports `first_queue`, and `drained` when told
-  // "drain".
+  // "drain". It serves them in the `network_namespace` that it finds in its configuration.
   struct QueueWorker {
     std::string name;
     std::string what;  // for texts: "the packet scheduler"
     base::Json configuration;
   };
   ScheduledFault(std::string what, std::vector<PacketRule> rules, QueueWorker worker,
-                 std::string effect, Marking marked, FaultContext& context);
+                 std::string effect, Marking marked, FaultContext& context,
+                 std::optional<NetworkNamespace> place = {});
 
   Step arm() override;
   Step effective() override;
@@ -102,6 +104,7 @@ class ScheduledFault final : public Fault {
   FaultContext& context_;
   FaultMarks marks_;
   std::string name_;
+  TablePlace place_;
   WorkerWatch worker_;
   std::optional<NftTable> table_;
   base::Instant drain_asked_;

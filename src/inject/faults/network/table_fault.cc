@@ -56,12 +56,7 @@ Step TableFault::arm() {
   if (auto loaded = marks_.load(found); !loaded.ok()) return Step::failed(loaded.error());
   if (auto noted = context_.note(found); !noted.ok()) return Step::failed(noted.error());
   if (auto attached = marks_.attach(); !attached.ok()) return Step::failed(attached.error());
-  auto table = [&]() -> base::Result<NftTable> {
-    if (!place_) return NftTable::create(name_, rules_);
-    SQUALL_ASSIGN(resident_, base::PidFd::open(place_->process));
-    SQUALL_ASSIGN(const InNamespace inside, InNamespace::enter(*place_));
-    return NftTable::create(name_, rules_);
-  }();
+  auto table = place_.create(name_, rules_);
   if (!table.ok()) return Step::failed(std::move(table).error());
   table_ = std::move(*table);
   armed_at_ = base::BootClock::now();
@@ -91,27 +86,8 @@ Step TableFault::effective() {
   return Step::wait(since < std::chrono::seconds(1) ? kLook : kSlowLook);
 }
 
-// A container that is started anew has another network, which the fault does not reach.
 Step TableFault::hold() {
-  Step marked = marks_.hold();
-  if (!place_ || !resident_.valid()) return marked;
-  if (!resident_.ended()) return either(std::move(marked), Step::wait_for({resident_.get()}));
-  resident_ = {};
-  Step step = Step::wait(kLook);
-  step.text =
-      fmt::format("{} ended, and its network with it: what is started in its place is not touched",
-                  place_->text);
-  return either(std::move(marked), std::move(step));
-}
-
-// A namespace that is gone has no tables.
-base::Result<bool> TableFault::is_there() const {
-  if (table_) return table_->there();
-  if (!place_) return NftTable::exists(name_);
-  const auto inside = InNamespace::enter(*place_);
-  if (!inside.ok() && inside.error().code == base::ErrorCode::kNotFound) return false;
-  if (!inside.ok()) return inside.error();
-  return NftTable::exists(name_);
+  return either(marks_.hold(), place_.hold());
 }
 
 Step TableFault::revert() {
@@ -134,7 +110,7 @@ Step TableFault::revert() {
 }
 
 Step TableFault::verify() {
-  const auto there = is_there();
+  const auto there = table_ ? table_->there() : place_.exists(name_);
   if (!there.ok()) return Step::failed(there.error());
   const auto marking = marks_.any_left();
   if (!marking.ok()) return Step::failed(marking.error());

@@ -10,7 +10,7 @@
 #include "inject/fault.h"
 #include "inject/faults/network/nft_table.h"
 #include "inject/faults/network/pair_marker.h"
-#include "inject/network_namespace.h"
+#include "inject/faults/network/table_place.h"
 
 namespace squall::inject {
 
@@ -33,15 +33,13 @@ class TableFault final : public Fault {
  private:
   std::string met() const;
   std::string counts_proof() const;
-  base::Result<bool> is_there() const;
 
   std::string what_;
   std::vector<PacketRule> rules_;
   FaultContext& context_;
   FaultMarks marks_;
   std::string name_;
-  std::optional<NetworkNamespace> place_;
-  base::PidFd resident_;  // of `place_`
+  TablePlace place_;
   std::optional<NftTable> table_;
   bool removed_ = false;
   bool draws_ = false;  // cuts a share only

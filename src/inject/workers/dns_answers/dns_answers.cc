@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "inject/faults/network/nft_table.h"
 #include "inject/json_fields.h"
+#include "inject/network_namespace.h"
 #include "inject/workers/confinement.h"
 #include "inject/workers/dns_answers/dns_message.h"
 #include "inject/workers/packet_scheduler/copy_sender.h"
@@ -201,6 +202,8 @@ base::Result<Work> work_from(const Json& configuration) {
 // {"name": pattern, "answer": one of kAnswers, "delay_ns", "addresses": [texts]}
 base::Status run_dns_answers(const Json& configuration, WorkerChannel& channel) {
   SQUALL_ASSIGN(Work work, work_from(configuration));
+  if (const auto place = namespace_from_json(field(configuration, "network_namespace")))
+    SQUALL_TRY(move_to_namespace(*place));
   SQUALL_ASSIGN(CopySender sender, CopySender::open());
   SQUALL_ASSIGN(PacketQueues queues,
                 PacketQueues::open({.queues = 1, .limit = kMostWaiting, .whole = true}));

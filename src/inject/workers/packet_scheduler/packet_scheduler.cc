@@ -14,6 +14,7 @@
 #include <queue>
 
 #include "inject/json_fields.h"
+#include "inject/network_namespace.h"
 #include "inject/workers/confinement.h"
 #include "inject/workers/packet_scheduler/copy_sender.h"
 #include "inject/workers/packet_scheduler/delay_histogram.h"
@@ -246,6 +247,8 @@ base::Status run_packet_scheduler(const Json& configuration, WorkerChannel& chan
     return base::Error{.code = base::ErrorCode::kCorrupt,
                        .message = "the packet scheduler's configuration makes no sense"};
   }
+  if (const auto place = namespace_from_json(field(configuration, "network_namespace")))
+    SQUALL_TRY(move_to_namespace(*place));
   PacketQueueOptions options;
   options.queues = static_cast<std::uint16_t>(list.size());
   options.limit = static_cast<std::uint32_t>(limit);
