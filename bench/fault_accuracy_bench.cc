@@ -31,6 +31,7 @@
 #include "inject/client.h"
 #include "inject/faults/kinds.h"
 #include "inject/registry.h"
+#include "loopback_channel.h"
 
 namespace {
 
@@ -51,31 +52,6 @@ constexpr double kPacket = kPayload + 28;  // with the heads of IPv4 and UDP
 [[noreturn]] void give_up(const std::string& why) {
   std::fprintf(stderr, "fault_accuracy_bench: %s\n", why.c_str());
   std::exit(1);
-}
-
-struct Channel {
-  base::UniqueFd server;
-  base::UniqueFd client;
-  std::uint16_t port = 0;
-};
-
-Channel open_channel() {
-  Channel channel;
-  channel.server.reset(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  channel.client.reset(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  const int room = 32 << 20;
-  ::setsockopt(channel.server.get(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof name;
-  auto* address = reinterpret_cast<sockaddr*>(&name);
-  if (::bind(channel.server.get(), address, size) != 0 ||
-      ::getsockname(channel.server.get(), address, &size) != 0)
-    give_up("cannot open a port");
-  channel.port = ntohs(name.sin_port);
-  if (::connect(channel.client.get(), address, size) != 0) give_up("cannot connect");
-  return channel;
 }
 
 // The whole way of a fault: bound, held by a holder, reverted.
@@ -206,7 +182,7 @@ Load load(Lab& lab, double share) {
 // Bytes a second that arrive, in relation to the rate, when a third more is sent: datagrams, for a
 // stream hands over at once what has waited for a packet that was dropped.
 double bandwidth(Lab& lab, double rate) {
-  const Channel channel = open_channel();
+  const bench::Channel channel = bench::open_channel(SOCK_DGRAM);
   lab.arm("network.bandwidth",
           {{"from", "users"},
            {"to", "server"},
@@ -256,7 +232,7 @@ double bandwidth(Lab& lab, double rate) {
 
 // Share of UDP packets that do not arrive.
 double loss(Lab& lab, double share) {
-  const Channel channel = open_channel();
+  const bench::Channel channel = bench::open_channel(SOCK_DGRAM);
   lab.arm("network.loss",
           {{"from", "users"}, {"to", "server"}, {"share", share}, {"direction", "requests"}},
           channel.port);

@@ -25,6 +25,7 @@
 #include "host/host.h"
 #include "inject/faults/network/scheduled_fault.h"
 #include "inject/json_fields.h"
+#include "loopback_channel.h"
 
 namespace {
 
@@ -53,35 +54,6 @@ class BenchContext final : public inject::FaultContext {
 [[noreturn]] void give_up(const std::string& why) {
   std::fprintf(stderr, "packet_delay_bench: %s\n", why.c_str());
   std::exit(1);
-}
-
-struct Channel {
-  base::UniqueFd server;
-  base::UniqueFd client;
-  std::uint16_t port = 0;
-};
-
-Channel open_channel(int type) {
-  Channel channel;
-  channel.server.reset(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
-  channel.client.reset(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
-  const int room = 32 << 20;
-  ::setsockopt(channel.server.get(), SOL_SOCKET, SO_RCVBUFFORCE, &room, sizeof room);
-  sockaddr_in name{};
-  name.sin_family = AF_INET;
-  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t size = sizeof name;
-  auto* address = reinterpret_cast<sockaddr*>(&name);
-  if (::bind(channel.server.get(), address, size) != 0 ||
-      ::getsockname(channel.server.get(), address, &size) != 0)
-    give_up("cannot open a port");
-  channel.port = ntohs(name.sin_port);
-  if (type == SOCK_STREAM) {
-    ::listen(channel.server.get(), 1);
-  } else {
-    ::connect(channel.client.get(), address, size);
-  }
-  return channel;
 }
 
 // The delay, in force on one port, for as long as it lives.
@@ -135,7 +107,7 @@ class Instrument {
 };
 
 // One-way errors in milliseconds of `count` packets, one every millisecond.
-std::vector<double> one_way(const Channel& channel, int count, Duration delay) {
+std::vector<double> one_way(const bench::Channel& channel, int count, Duration delay) {
   std::vector<double> errors;
   const Instrument sends;
   std::thread receiver{[&] {
@@ -161,7 +133,7 @@ std::vector<double> one_way(const Channel& channel, int count, Duration delay) {
 }
 
 // Gbit/s that arrive within `time` after the first second.
-double throughput(Channel& channel, Duration time) {
+double throughput(bench::Channel& channel, Duration time) {
   // Connected only now: BBR would go on for ten seconds with the round trip of before the delay.
   sockaddr_in name{};
   name.sin_family = AF_INET;
@@ -198,7 +170,7 @@ double throughput(Channel& channel, Duration time) {
 }
 
 // Share of packets that arrive, at `rate` a second for a second.
-double delivered(const Channel& channel, int rate) {
+double delivered(const bench::Channel& channel, int rate) {
   std::atomic<int> received{0};
   std::atomic<bool> over{false};
   std::thread receiver{[&] {
@@ -251,7 +223,7 @@ int main(int argc, char** argv) {
   std::map<std::string, std::vector<double>> figures;
   for (int round = 0; round < rounds; ++round) {
     for (const Duration delay : {Duration{0}, Duration{10ms}, Duration{100ms}}) {
-      const Channel channel = open_channel(SOCK_DGRAM);
+      const bench::Channel channel = bench::open_channel(SOCK_DGRAM);
       std::vector<double> errors;
       if (delay > Duration::zero()) {
         const Delay in_force{**programs, channel.port, false, delay};
@@ -272,12 +244,12 @@ int main(int argc, char** argv) {
       }
     }
     {
-      Channel channel = open_channel(SOCK_STREAM);
+      bench::Channel channel = bench::open_channel(SOCK_STREAM);
       const Delay in_force{**programs, channel.port, true, 10ms};
       figures["tcp"].push_back(throughput(channel, 2s));
     }
     {
-      const Channel channel = open_channel(SOCK_DGRAM);
+      const bench::Channel channel = bench::open_channel(SOCK_DGRAM);
       const Delay in_force{**programs, channel.port, false, 10ms};
       figures["delivered"].push_back(delivered(channel, 100'000));
     }

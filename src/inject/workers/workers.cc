@@ -6,6 +6,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <csignal>
 
@@ -37,6 +38,14 @@ constexpr std::array kWorkers{&kCpuLoad, &kDiskLoad,   &kDnsAnswers,      &kFile
 constexpr int kChannelDescriptor = 3;
 
 }  // namespace
+
+base::Instant last_moment(base::Duration asked) {
+  constexpr base::Duration kGrace = std::chrono::seconds(1);
+  constexpr base::Duration kUnknown = std::chrono::minutes(1);
+  constexpr base::Duration kLongest = std::chrono::hours(25);
+  const base::Duration life = asked > base::Duration::zero() ? std::min(asked, kLongest) : kUnknown;
+  return base::BootClock::now() + life + kGrace;
+}
 
 void WorkerChannel::report(const Json& json) {
   const std::string text = json.dump(-1, ' ', false, Json::error_handler_t::replace);

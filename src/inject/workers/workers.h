@@ -9,10 +9,18 @@
 #include <string>
 #include <string_view>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "base/result.h"
 
 namespace squall::inject {
+
+// How often one whose counts change says what it has done.
+inline constexpr base::Duration kReportEvery = std::chrono::milliseconds(200);
+
+// When one that holds others up lets go by itself, should nobody tell it to. `asked`: how long the
+// fault may last; a minute if that is not known (zero).
+base::Instant last_moment(base::Duration asked);
 
 // What a worker has of the world beside what it opens itself: a socket to the starter.
 class WorkerChannel {

@@ -59,6 +59,8 @@ class InjectTest : public ::testing::Test {
     client_.reset();
     for (const host::Member& member : find_victims()) ::kill(member.process.identity.pid, SIGKILL);
     for (base::ChildProcess& victim : victims_) {
+      // One that forks may have hidden all of them from that look.
+      static_cast<void>(victim.pidfd().signal(SIGKILL));
       if (auto ended = victim.wait(10s); !ended.ok()) ADD_FAILURE() << "a victim does not end";
     }
     expect_nothing_left();
@@ -96,6 +98,15 @@ class InjectTest : public ::testing::Test {
         },
         "the victim's program");
     return identity;
+  }
+
+  // As somebody else would, the first of the two that it has.
+  base::ProcessIdentity stop_a_child(const base::ProcessIdentity& victim) {
+    wait_until([&] { return tree_of(*read_process_table(), victim).size() == 3; }, "children");
+    const auto child = tree_of(*read_process_table(), victim)[1].identity;
+    ::kill(child.pid, SIGSTOP);
+    wait_until([&] { return stopped(child); }, "a stopped child");
+    return child;
   }
 
   model::Service& add_service(int members) {

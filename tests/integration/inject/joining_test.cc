@@ -204,10 +204,7 @@ TEST_F(Tracing, AllThreadsStandStillWhateverSignalsSay) {
 TEST_F(Tracing, WhatWasStoppedBeforeStaysStopped) {
   add_service(1);
   const auto victim = start_victim({"children=2"});
-  wait_until([&] { return tree_of(*read_process_table(), victim).size() == 3; }, "children");
-  const auto theirs = tree_of(*read_process_table(), victim)[1].identity;
-  ::kill(theirs.pid, SIGSTOP);
-  wait_until([&] { return stopped(theirs); }, "a stopped child");
+  const auto theirs = stop_a_child(victim);
   const auto lease = put_in_force(bind_or_die("process.pause", traced()));
   EXPECT_TRUE(held(theirs));
   revert(lease);

@@ -25,7 +25,6 @@ using base::Instant;
 using base::Json;
 
 constexpr Duration kPeriod = std::chrono::milliseconds(10);
-constexpr Duration kReportEvery = std::chrono::milliseconds(500);
 // What a busy machine withheld is made up for, but no more than this: longer at one go would be
 // another load than a steady one.
 constexpr Duration kMostDebt = std::chrono::milliseconds(100);

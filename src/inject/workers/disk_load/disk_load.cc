@@ -35,7 +35,6 @@ using base::Instant;
 using base::Json;
 
 constexpr Duration kPeriod = std::chrono::milliseconds(100);
-constexpr Duration kReportEvery = std::chrono::milliseconds(250);
 constexpr Duration kAnswerWait = std::chrono::milliseconds(50);
 constexpr std::uint64_t kMostDepth = 128;
 constexpr std::uint64_t kMostBlock = 4 * 1024 * 1024;

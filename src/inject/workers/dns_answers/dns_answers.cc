@@ -32,7 +32,6 @@ using base::Json;
 
 constexpr std::array<int, 1> kCapabilities{CAP_NET_ADMIN};  // every verdict is checked for it
 constexpr std::array<int, 1> kSystemCalls{SCMP_SYS(recvmmsg)};
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr std::uint32_t kMostWaiting = 8192;
 constexpr std::size_t kMostAddresses = 16;
 constexpr Duration kLongestDelay = std::chrono::seconds(60);

@@ -35,9 +35,6 @@ using base::Duration;
 using base::Instant;
 using base::Json;
 
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
-constexpr Duration kGrace = std::chrono::seconds(1);
-constexpr Duration kLongestLife = std::chrono::hours(25);
 constexpr Duration kNapEvery = std::chrono::milliseconds(100);  // see quick_turns.h
 constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 50'000};
 constexpr std::size_t kMostHeld = 4096;
@@ -65,10 +62,7 @@ class FileGate {
         quick_(quick),
         channel_(channel),
         model_(configuration_.interception, configuration_.seed) {
-    const Duration life = configuration_.lifetime > Duration::zero()
-                              ? std::min(configuration_.lifetime, kLongestLife)
-                              : Duration{std::chrono::minutes(1)};
-    deadline_ = base::BootClock::now() + life + kGrace;
+    deadline_ = last_moment(configuration_.lifetime);
   }
 
   base::Status mark() {

@@ -25,7 +25,6 @@ namespace {
 using base::Instant;
 using base::Json;
 
-constexpr base::Duration kReportEvery = std::chrono::milliseconds(250);
 constexpr std::uint64_t kAtOnce = 64;  // before the next look at the clock and the channel
 constexpr int kLookMilliseconds = 250;
 

@@ -29,7 +29,6 @@ using base::Instant;
 using base::Json;
 
 constexpr std::uint64_t kPiece = 4 * 1024 * 1024;
-constexpr Duration kReportEvery = std::chrono::milliseconds(250);
 constexpr int kLookMilliseconds = 50;
 constexpr std::array<int, 1> kSystemCalls{SCMP_SYS(pread64)};
 

@@ -34,7 +34,6 @@ using base::Json;
 
 constexpr std::array<int, 1> kCapabilities{CAP_NET_ADMIN};  // every verdict is checked for it
 constexpr std::array<int, 1> kSystemCalls{SCMP_SYS(recvmmsg)};
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr std::uint32_t kMostQueues = 4;
 constexpr std::uint32_t kMostPackets = 131'072;
 // Then we sleep for a moment, so that others get a turn even under a flood.

@@ -29,10 +29,7 @@ using base::Duration;
 using base::Instant;
 using base::Json;
 
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr Duration kStopLimit = std::chrono::seconds(5);
-constexpr Duration kGrace = std::chrono::seconds(1);
-constexpr Duration kLongestLife = std::chrono::hours(25);
 constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 200'000};
 constexpr std::size_t kMostThreads = 16'384;
 
@@ -175,10 +172,7 @@ class Stopper {
 base::Status run_stopper(const Json& json, WorkerChannel& channel) {
   std::vector<base::ProcessIdentity> targets;
   for (const Json& item : field(json, "processes")) targets.push_back(identity_of(item));
-  const Duration asked{integer_field(json, "lifetime_ns")};
-  const Duration life =
-      asked > Duration::zero() ? std::min(asked, kLongestLife) : Duration{std::chrono::minutes(1)};
-  const Instant deadline = base::BootClock::now() + life + kGrace;
+  const Instant deadline = last_moment(Duration{integer_field(json, "lifetime_ns")});
   SQUALL_ASSIGN(ProcView view, ProcView::open());
   ::signal(SIGCHLD, SIG_DFL);
   sigset_t signals;

@@ -43,13 +43,10 @@ using base::Duration;
 using base::Instant;
 using base::Json;
 
-constexpr Duration kReportEvery = std::chrono::milliseconds(200);
 constexpr Duration kListenEvery = std::chrono::milliseconds(20);  // beside SIGIO
-constexpr Duration kGrace = std::chrono::seconds(1);
 // See quick_turns.h: however busy the target keeps us, we sleep this often.
 constexpr Duration kNapEvery = std::chrono::milliseconds(100);
 constexpr timespec kNap{.tv_sec = 0, .tv_nsec = 50'000};
-constexpr Duration kLongestLife = std::chrono::hours(25);
 constexpr int kMostRounds = 20;
 constexpr std::size_t kMostThreads = 16'384;
 constexpr std::size_t kNumbers = 1024;  // of system calls
@@ -129,10 +126,7 @@ class Tracer {
     for (const int number : configuration_.any_calls)
       on_any_[static_cast<std::size_t>(number)] = true;
     on_files_ = !configuration_.path.empty();
-    const Duration life = configuration_.lifetime > Duration::zero()
-                              ? std::min(configuration_.lifetime, kLongestLife)
-                              : Duration{std::chrono::minutes(1)};
-    deadline_ = base::BootClock::now() + life + kGrace;
+    deadline_ = last_moment(configuration_.lifetime);
   }
 
   // Takes hold of all threads; those that are born meanwhile, too.
