@@ -407,7 +407,11 @@ void Holder::rehearse(const RehearseMessage& message) {
   if (!grant.ok()) return answer(std::move(grant).error());
   LeaseRecord record;
   record.lease = base::LeaseId::generate();
+  record.run = hello_.options.run;
   record.binding = message.binding;
+  record.resources = resources_of(message.binding);
+  if (auto free = check_free(directory_, record); !free.ok())
+    return answer(std::move(free).error());
   record.grant = std::move(*grant);
   record.grant.targets.push_back(::geteuid());  // scratch processes are ours
   Lease scratch{record,

@@ -195,6 +195,11 @@ base::Status claim(const StateDirectory& directory, const LeaseRecord& record,
   return note();
 }
 
+base::Status check_free(const StateDirectory& directory, const LeaseRecord& record) {
+  SQUALL_ASSIGN(const base::UniqueFd lock, directory.lock());
+  return check_conflicts(directory, record);
+}
+
 bool alive(const base::ProcessIdentity& identity, const std::string& boot) {
   // In doubt it lives: what is done for the dead must not be done to the living.
   const std::string now = boot_id();

@@ -32,6 +32,9 @@ base::Result<LeaseJournal> acquire(const StateDirectory& directory, const LeaseR
 base::Status claim(const StateDirectory& directory, const LeaseRecord& record,
                    const base::ProcessIdentity& process, const std::function<base::Status()>& note);
 
+// Would acquire() find another lease in the way (kConflict)? For who asks before it is time.
+base::Status check_free(const StateDirectory& directory, const LeaseRecord& record);
+
 bool alive(const base::ProcessIdentity& identity, const std::string& boot_id);
 
 // A run's holder, as its run file says.

@@ -248,6 +248,25 @@ TEST_F(OverlapTest, WhateverTheOrderAllIsAsBefore) {
   }
 }
 
+// A rehearsal, which preflight asks for, foresees what arming would refuse.
+TEST_F(OverlapTest, WhatWouldBeRefusedIsRefusedToBeRehearsed) {
+  add_service(1);
+  start_victim();
+  const auto pause = bind_or_die("process.pause", pause_parameters());
+  base::LeaseId first;
+  ASSERT_EQ(try_arm(sharing(pause, "first"), &first), "");
+  auto other = HolderClient::start(options("run-2"));
+  ASSERT_TRUE(other.ok());
+  const auto shared = (*other)->rehearse(sharing(pause, "second"));
+  ASSERT_FALSE(shared.ok());
+  expect_text(shared.error().to_string(), "`overlap: true` does not help: each puts back");
+  const auto alone = (*other)->rehearse(sharing(pause, "second", false));
+  ASSERT_FALSE(alone.ok());
+  expect_text(alone.error().to_string(), "is already under the fault first");
+  revert_lease(first);
+  EXPECT_TRUE((*other)->rehearse(sharing(pause, "second")).ok());
+}
+
 // One holder dies with several on one target: its journal is undone one after the other.
 TEST_F(OverlapTest, AKilledHolderLeavesNone) {
   const Talk talk;
