@@ -78,5 +78,25 @@ TEST_F(InsideContainers, ResourceKindsActOnTheContainersOwnGroup) {
   EXPECT_EQ(limit(), before);
 }
 
+TEST_F(InsideContainers, AContainerHasLessMemoryUntilTheRevert) {
+  podman_->start("box-1", {"--memory", "64m"}, {"/bin/sleep", "1000"});
+  add_boxes();
+  const auto group = controller_group_of(podman_->pid("box-1"), "memory", "memory");
+  ASSERT_TRUE(group.ok());
+  const auto limit = [&] {
+    const char* name = group->v2 ? "/memory.max" : "/memory.limit_in_bytes";
+    return std::string(base::trim(base::read_pseudo_file(group->folder + name).value()));
+  };
+  ASSERT_EQ(limit(), std::to_string(64 << 20));
+  start_holder();
+  arm(bind_or_die("resource.memory_limit", chosen({{"limit", 16 << 20}})));
+  wait_for(LeaseState::kArmed);
+  EXPECT_EQ(limit(), std::to_string(16 << 20));
+  kill_holder();
+  wait_for(LeaseState::kVerified);
+  EXPECT_EQ(limit(), std::to_string(64 << 20));
+  EXPECT_TRUE(podman_->is_running("box-1"));
+}
+
 }  // namespace
 }  // namespace squall::inject
