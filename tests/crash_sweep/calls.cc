@@ -54,12 +54,8 @@ std::vector<Call> recorded_calls(const std::string& trace_file) {
   std::map<std::string, int> count;
   std::ifstream file(trace_file);
   for (std::string line; std::getline(file, line);) {
-    const std::string name = line.substr(0, line.find('('));
-    const bool is_name = !name.empty() && std::all_of(name.begin(), name.end(), [](char c) {
-      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '_';
-    });
-    if (!is_name) continue;
-    const bool creates = name == "openat" && line.find("O_CREAT") != std::string::npos;
+    const std::string name = line.substr(0, line.find(' '));
+    const bool creates = line == "openat creates";
     calls.push_back({.name = name, .number = ++count[name], .creates = creates});
   }
   return calls;
@@ -71,15 +67,14 @@ std::vector<std::string> unsynced_notes(const std::string& trace_file) {
   int renamed = 0;       // calls that may pass until its folder is synced
   std::ifstream file(trace_file);
   for (std::string line; std::getline(file, line);) {
-    if (!unsynced.empty() && !line.starts_with("fdatasync("))
+    if (!unsynced.empty() && line != "fdatasync")
       found.push_back("not synced before the next call: " + unsynced);
     unsynced.clear();
-    if (renamed > 0 && line.starts_with("fsync(")) renamed = 0;
+    if (renamed > 0 && line == "fsync") renamed = 0;
     if (renamed > 0 && --renamed == 0) found.push_back("the journal's folder is not synced");
-    // A frame's magic, its version, and its type: 1 is a lease, 2 a note.
-    const bool frame = line.starts_with("pwrite64(") && line.find("\"SQL1\\1\\0\\") != line.npos;
-    if (frame && line.find("SQL1\\1\\0\\3") == line.npos) unsynced = line;
-    if (line.starts_with("rename(") && line.find(".lease.new\"") != line.npos) renamed = 3;
+    // The type of a frame: 1 is a lease, 2 a note, 3 need not be there after a power cut.
+    if (line.starts_with("pwrite64 frame ") && line != "pwrite64 frame 3") unsynced = line;
+    if (line == "rename journal") renamed = 3;
   }
   return found;
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The system calls of one process as strace recorded them, and how each of them may fail.
+// The system calls of one process as its tracer recorded them, and how each of them may fail.
 
 #include <string>
 #include <string_view>
@@ -7,7 +7,7 @@
 
 namespace squall::crash_sweep {
 
-// The `number`-th call of this name, from 1: strace counts each name on its own.
+// The `number`-th call of this name, from 1.
 struct Call {
   std::string name;
   int number = 0;

@@ -18,13 +18,13 @@
 #include "base/process.h"
 #include "base/text.h"
 #include "base/units.h"
-#include "forked_tracer.h"
 #include "inject/client.h"
 #include "inject/keeper.h"
 #include "isolation.h"
 #include "lease_driver.h"
 #include "scenarios.h"
 #include "sweep.h"
+#include "tracer.h"
 
 namespace squall::crash_sweep {
 namespace {
@@ -172,7 +172,7 @@ void say_untried(const Options& options) {
     if (options.kinds.empty())
       std::cout << fmt::format("{:<20} not tried: {}\n", entry.kind, entry.missing);
   }
-  if (!kForkedCallsCanFail) std::cout << "failing calls of starter and worker: not tried here\n";
+  if (!kCallsCanFail) std::cout << "failing calls: not tried on this processor\n";
 }
 
 bool wants(const Options& options, bool isolated) {
@@ -194,8 +194,8 @@ int sweep_main(const std::vector<std::string>& words) {
                              base::join(forgotten, ", "));
     return 2;
   }
-  if (::geteuid() != 0 || ::access("/usr/bin/strace", X_OK) != 0) {
-    std::cout << "skipped: the crash sweep needs root and strace\n";
+  if (::geteuid() != 0) {
+    std::cout << "skipped: the crash sweep needs root\n";
     return kSkipped;
   }
   const auto self = base::own_executable();
@@ -229,15 +229,14 @@ int sweep_main(const std::vector<std::string>& words) {
 
 int main(int argc, char** argv) {
   using namespace squall;  // NOLINT: a test program
-  const std::string_view role = argc > 1 ? argv[1] : "";
+  std::vector<std::string> words{argv + 1, argv + argc};
+  if (!crash_sweep::take_orders(words)) return 2;
+  const std::string role = words.empty() ? "" : words[0];
   if (role == "holder") return inject::holder_main();
-  if (role == "keeper") return inject::keeper_main({argv + 2, argv + argc});
-  if (role == "trace") return crash_sweep::exec_traced(argc, argv);
-  if (role == "once" && argc > 5) return crash_sweep::exec_once(argc, argv);
-  if (role == "engine" && argc > 6) {
-    const bool kill_holder = std::string_view(argv[5]) == "kill-holder";
-    return crash_sweep::drive_lease(argv[2], argv[3], argv[4], kill_holder,
-                                    {argv + 6, argv + argc});
+  if (role == "keeper") return inject::keeper_main({words.begin() + 1, words.end()});
+  if (role == "engine" && words.size() > 5) {
+    return crash_sweep::drive_lease(words[1], words[2], words[3], words[4] == "kill-holder",
+                                    {words.begin() + 5, words.end()});
   }
-  return crash_sweep::sweep_main({argv + 1, argv + argc});
+  return crash_sweep::sweep_main(words);
 }

@@ -15,12 +15,12 @@
 
 #include "base/files.h"
 #include "base/process.h"
-#include "forked_tracer.h"
 #include "inject/client.h"
 #include "inject/process_table.h"
 #include "inject/registry.h"
 #include "inject/state_directory.h"
 #include "lease_driver.h"
+#include "tracer.h"
 
 namespace squall::crash_sweep {
 
@@ -28,7 +28,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr const char* kStrace = "/usr/bin/strace";
 constexpr base::Duration kLifeLimit = 40s;
 constexpr base::Duration kUndoneLimit = 6s;
 constexpr base::Duration kLookedLimit = 2s;
@@ -73,7 +72,7 @@ std::vector<Point> stratified(std::vector<Point> points, std::size_t most,
   return points;
 }
 
-// Forked and not executed: strace would count the calls of those who forked them, too.
+// Forked by the holder, and not executed.
 bool is_forked(const std::string& role) {
   return role == "starter" || role == "worker";
 }
@@ -141,52 +140,40 @@ std::string Sweep::trace_file(const std::string& who) const {
   return fmt::format("{}/state-trace-{}", stage_.folder(), who);
 }
 
-// Without a number it only records.
+// See tracer.h. A point without a number only records.
 std::vector<std::string> Sweep::tracer(const std::string& who, const Point& point,
                                        const Call& call) const {
-  std::vector<std::string> argv = {kStrace, "-D", "-q", "-o", trace_file(who)};
-  if (call.number == 0) return argv;
-  const std::string what = point.error.empty() ? "signal=SIGKILL" : "error=" + point.error;
-  argv.insert(argv.end(),
-              {"-e", fmt::format("inject={}:{}:when={}", call.name, what, call.number)});
-  return argv;
+  const bool records = call.number == 0;
+  return {"trace",
+          who,
+          records ? trace_file(who) : "-",
+          records ? "-" : call.name,
+          std::to_string(call.number),
+          point.error.empty() ? "-" : point.error};
 }
 
-// Argument arrays of engine, keeper and holder, with strace before whom it is to disturb.
+// Argument arrays of engine, keeper and holder, and who of them is to be traced.
 std::vector<std::string> Sweep::engine_argv(const Point& point) const {
   std::vector<std::string> argv;
   const auto add = [&](const std::vector<std::string>& words) {
     argv.insert(argv.end(), words.begin(), words.end());
   };
   const bool everybody = !point.disturbs() && point.role != "replays" && !is_forked(point.role);
+  add({self_});
   if (everybody || point.role == "engine") add(tracer("engine", point, point.call));
-  add({self_, "engine", fmt::format("sweep-{}", lives_), stage_.folder(),
+  add({"engine", fmt::format("sweep-{}", lives_), stage_.folder(),
        stage_.folder() + "/state-binding.json",
-       point.role == "replays" ? "kill-holder" : "revert"});
+       point.role == "replays" ? "kill-holder" : "revert", self_});
   if (everybody || point.role == "keeper") add(tracer("keeper", point, point.call));
   if (point.role == "pair") add(tracer("keeper", point, point.second));
-  add({self_, "keeper"});
+  add({"keeper", self_});
   // A replay is a holder, too.
-  if (everybody || is_holder(point.role)) {
-    add({self_, "once", point.role == "replays" ? "later" : "first", once_mark()});
-    add(tracer(is_holder(point.role) ? point.role : "holder", point, point.call));
+  if (everybody || is_holder(point.role) || is_forked(point.role)) {
+    add({"once", point.role == "replays" ? "later" : "first", once_mark()});
+    add(tracer(everybody ? "holder" : point.role, point, point.call));
   }
-  if (is_forked(point.role)) {
-    add({self_, "once", "first", once_mark(), self_, "trace", point.role, trace_file(point.role),
-         point.disturbs() ? point.call.name : "-", std::to_string(point.call.number),
-         point.error.empty() ? "-" : point.error});
-  }
-  add({self_, "holder", stage_.folder()});  // so that processes of this sweep can be told
+  add({"holder", stage_.folder()});  // so that processes of this sweep can be told
   return argv;
-}
-
-int exec_once(int argc, char** argv) {
-  const bool first = ::access(argv[3], F_OK) != 0;
-  if (first && !base::write_file_atomically(argv[3], "").ok()) return 2;
-  const bool traced = first == (std::string_view(argv[2]) == "first");
-  char** command = traced ? argv + 4 : argv + argc - 3;
-  ::execv(command[0], command);
-  return 2;
 }
 
 std::vector<Point> Sweep::points_of(const Scenario& scenario, const std::string& role,
@@ -261,7 +248,7 @@ void Sweep::sweep(const Scenario& scenario) {
   for (const std::string& role : options_.roles) {
     for (const bool failing : {false, true}) {
       if (!(failing ? options_.failing_calls && role != "pair" : options_.kills)) continue;
-      if (failing && is_forked(role) && !kForkedCallsCanFail) continue;
+      if (failing && !kCallsCanFail) continue;
       int dirty = 0;
       int done = 0;
       for (const Point& point : points_of(scenario, role, failing)) {
@@ -472,8 +459,7 @@ std::vector<base::ProcessIdentity> Sweep::who_lives() const {
     if (entry.state == 'Z' || entry.state == 'X' || entry.identity.pid == ::getpid()) continue;
     const std::string arguments =
         base::read_pseudo_file(fmt::format("/proc/{}/cmdline", entry.identity.pid)).value_or("");
-    if (arguments.find(stage_.folder()) != std::string::npos &&
-        (arguments.starts_with(self_) || arguments.starts_with(kStrace)))
+    if (arguments.find(stage_.folder()) != std::string::npos && arguments.starts_with(self_))
       living.push_back(entry.identity);
   }
   return living;

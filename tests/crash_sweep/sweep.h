@@ -119,8 +119,4 @@ class Sweep {
   bool unclean_ = false;  // the last life left something
 };
 
-// `once first|later MARK TRACER... SELF holder FOLDER`: under the tracer the first time, or from
-// the second time on.
-int exec_once(int argc, char** argv);
-
 }  // namespace squall::crash_sweep
