@@ -44,10 +44,13 @@ asan tsan:
 	@cmake --build --preset $@ -j $(JOBS)
 	@cd build/$@ && ctest -L unit -j $(JOBS) --output-on-failure
 
-# Whole: every point. An interrupted one goes on where it was; `make test` has a sample.
-crash-sweep: dev
+# Whole: every point, of what users get. An interrupted one goes on where it was; `make test` has a
+# sample. A life mostly waits: six for each processor keep it busy.
+crash-sweep:
+	@cmake --preset sweep >/dev/null
+	@cmake --build --preset sweep -j $(JOBS)
 	@mkdir -p build/crash-sweep
-	@build/dev/tests/crash_sweep/crash_sweep --jobs $$((2 * $(JOBS))) --resume build/crash-sweep/done $(SWEEP)
+	@build/sweep/tests/crash_sweep/crash_sweep --jobs $$((6 * $(JOBS))) --resume build/crash-sweep/done $(SWEEP)
 
 crash-sweep-selftest: dev
 	@scripts/crash-sweep-selftest build/dev

@@ -36,6 +36,25 @@ std::string tracer_of(pid_t pid) {
   return at == std::string::npos ? "" : status->substr(at, status->find('\n', at) - at);
 }
 
+// Whether the groups are frozen in which a process is, by the text of its /proc/PID/cgroup.
+std::string freezers_of(const std::string& groups) {
+  std::string text;
+  for (const std::string& line : base::split(groups, '\n')) {
+    const std::string path = line.substr(line.rfind(':') + 1);
+    std::vector<std::string> files;
+    if (line.find(":freezer:") != std::string::npos)
+      files = {"/sys/fs/cgroup/freezer" + path + "/freezer.state"};
+    if (line.starts_with("0::"))
+      files = {"/sys/fs/cgroup" + path + "/cgroup.freeze",
+               "/sys/fs/cgroup/unified" + path + "/cgroup.freeze"};
+    for (const std::string& file : files) {
+      const auto value = base::read_pseudo_file(file);
+      if (value.ok()) text += fmt::format("{} {}", file.substr(file.rfind('/') + 1), *value);
+    }
+  }
+  return text;
+}
+
 // Workers that still watch what lies in the folder: there is a mark on its inode.
 std::string watchers_of(const std::string& folder) {
   struct stat info {};
@@ -125,11 +144,14 @@ std::string members_text(const model::Service& service) {
   std::vector<std::string> lines;
   for (const host::Member& member : *members) {
     const pid_t pid = member.process.identity.pid;
-    // Asleep and running are one: what matters is stopped, traced or gone.
+    // Asleep and running are one: what matters is stopped, traced or gone. So is D, which everybody
+    // is in for moments and the frozen are in for long: those are known by their group.
     const char state = inject::process_state(member.process.identity).value_or('X');
-    lines.push_back(fmt::format("state {}\n{}\n{}{}{}", state == 'R' ? 'S' : state, tracer_of(pid),
-                                text_of(fmt::format("/proc/{}/limits", pid)),
-                                text_of(fmt::format("/proc/{}/cgroup", pid)),
+    const bool lives = state == 'R' || state == 'D';
+    const std::string groups = text_of(fmt::format("/proc/{}/cgroup", pid));
+    lines.push_back(fmt::format("state {}\n{}\n{}{}{}{}", lives ? 'S' : state, tracer_of(pid),
+                                text_of(fmt::format("/proc/{}/limits", pid)), groups,
+                                freezers_of(groups),
                                 text_of(fmt::format("/proc/{}/oom_score_adj", pid))));
   }
   std::sort(lines.begin(), lines.end());

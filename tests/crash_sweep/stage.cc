@@ -193,6 +193,11 @@ base::Result<Stage> Stage::make(const std::string& folder) {
   SQUALL_TRY(base::make_directories(disk));
   if (::mount("none", disk.c_str(), "tmpfs", 0, "size=1m,nr_inodes=100") != 0)
     return base::system_error("mount a filesystem", errno);
+  // The journal lies in memory, as in /run: what it must survive here is not a power cut.
+  const std::string state = folder + "/state";
+  SQUALL_TRY(base::make_directories(state));
+  if (::mount("none", state.c_str(), "tmpfs", 0, "mode=755") != 0)
+    return base::system_error("mount a filesystem", errno);
   SQUALL_TRY(base::make_directories(base::join_path(folder, "data")));
   SQUALL_TRY(base::write_file_atomically(folder + "/state-boot-id", "the first boot\n"));
   if (::mkfifo((folder + kLookedPipe).c_str(), 0600) != 0)

@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <poll.h>
+#include <sys/inotify.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <filesystem>
 #include <fstream>
 #include <iostream>
@@ -39,9 +42,9 @@ constexpr std::size_t kPairs = 150;
 template <typename Condition>
 bool wait_until(base::Duration limit, const Condition& condition) {
   const base::Instant end = base::BootClock::now() + limit;
-  while (!condition()) {
+  for (base::Duration pause = 1ms; !condition(); pause = std::min<base::Duration>(2 * pause, 8ms)) {
     if (base::BootClock::now() > end) return false;
-    std::this_thread::sleep_for(2ms);
+    std::this_thread::sleep_for(pause);
   }
   return true;
 }
@@ -103,7 +106,10 @@ Sweep::Sweep(Options options, Stage stage, std::string self, bool isolated, Tota
       stage_(std::move(stage)),
       self_(std::move(self)),
       isolated_(isolated),
-      totals_(totals) {}
+      totals_(totals) {
+  marks_ = base::UniqueFd{::inotify_init1(IN_NONBLOCK | IN_CLOEXEC)};
+  ::inotify_add_watch(marks_.get(), stage_.folder().c_str(), IN_CREATE);
+}
 
 Sweep::~Sweep() {
   end_all();
@@ -162,8 +168,8 @@ std::vector<std::string> Sweep::engine_argv(const Point& point) const {
   add({self_});
   if (everybody || point.role == "engine") add(tracer("engine", point, point.call));
   add({"engine", fmt::format("sweep-{}", lives_), stage_.folder(),
-       stage_.folder() + "/state-binding.json",
-       point.role == "replays" ? "kill-holder" : "revert", self_});
+       stage_.folder() + "/state-binding.json", point.role == "replays" ? "kill-holder" : "revert",
+       self_});
   if (everybody || point.role == "keeper") add(tracer("keeper", point, point.call));
   if (point.role == "pair") add(tracer("keeper", point, point.second));
   add({"keeper", self_});
@@ -291,10 +297,11 @@ Sweep::Life Sweep::live(const Point& point) {
   wait_until(kUndoneLimit,
              [&] { return binding.ok() || (binding = bind(stage_, *point.scenario)).ok(); });
   const std::string file = stage_.folder() + "/state-binding.json";
-  if (!binding.ok() || !base::write_file_atomically(file, model::to_json(*binding).dump()).ok()) {
-    life.broken = binding.ok() ? "cannot write " + file : binding.error().to_string();
+  if (!binding.ok()) {
+    life.broken = binding.error().to_string();
     return life;
   }
+  std::ofstream(file) << model::to_json(*binding).dump();
   const Snapshot before = expected_ ? *expected_ : look();
   for (const std::string& mark :
        {once_mark(), stage_.folder() + kArmedMark, stage_.folder() + kGoneMark})
@@ -325,7 +332,7 @@ Sweep::Life Sweep::live(const Point& point) {
       return pipe || engine->pidfd().ended() || marked(kGoneMark);
     });
   };
-  const bool ended = wait_until(kLifeLimit, [&] {
+  const bool ended = wait_for_engine(*engine, [&] {
     if (marked(kGoneMark)) {
       life.told_too_soon = differences(before, look());
       let_go_on(kGoneMark);
@@ -357,6 +364,21 @@ Sweep::Life Sweep::live(const Point& point) {
   });
   life.somebody_lives = !wait_until(kUndoneLimit, [&] { return !somebody_lives(); });
   return life;
+}
+
+// Until `condition` holds, which changes when the engine makes a mark or ends.
+template <typename Condition>
+bool Sweep::wait_for_engine(const base::ChildProcess& engine, const Condition& condition) const {
+  const base::Instant end = base::BootClock::now() + kLifeLimit;
+  std::array<char, 4096> events{};
+  while (!condition()) {
+    if (base::BootClock::now() > end) return false;
+    std::array<pollfd, 2> requests{{{.fd = marks_.get(), .events = POLLIN, .revents = 0},
+                                    {.fd = engine.pidfd().get(), .events = POLLIN, .revents = 0}}};
+    ::poll(requests.data(), requests.size(), 50);
+    if (::read(marks_.get(), events.data(), events.size()) < 0) continue;
+  }
+  return true;
 }
 
 void Sweep::await_members() const {

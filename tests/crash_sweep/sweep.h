@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "base/fd.h"
+#include "base/process.h"
 #include "calls.h"
 #include "foreign.h"
 #include "host_snapshot.h"
@@ -83,6 +84,8 @@ class Sweep {
   std::vector<Point> points_of(const Scenario& scenario, const std::string& role, bool failing);
   bool try_point(const Point& point);
   Life live(const Point& point);
+  template <typename Condition>
+  bool wait_for_engine(const base::ChildProcess& engine, const Condition& condition) const;
   void sweep_foreign(const Scenario& scenario);
   Snapshot look() const;
   void await_members() const;
@@ -108,6 +111,7 @@ class Sweep {
   std::string self_;
   bool isolated_;
   Totals& totals_;
+  base::UniqueFd marks_;  // readable when something was made in the stage's folder
   std::set<std::string> done_;
   const Scenario* scenario_ = nullptr;                 // at hand
   std::map<std::string, std::vector<Call>> recorded_;  // by whom, of the scenario at hand

@@ -270,14 +270,13 @@ bool take_orders(std::vector<std::string>& words) {
     words.erase(words.begin(), words.begin() + 3);
   }
   if (words.size() < 6 || words[0] != "trace") return true;
-  const Order order{
-      .whom = words[1] == "starter"  ? Whom::kStarter
-              : words[1] == "worker" ? Whom::kWorkers
-                                     : Whom::kItself,
-      .file = words[2],
-      .call = ::seccomp_syscall_resolve_name(words[3].c_str()),
-      .number = std::atoi(words[4].c_str()),
-      .error = error_number(words[5])};
+  const Order order{.whom = words[1] == "starter"  ? Whom::kStarter
+                            : words[1] == "worker" ? Whom::kWorkers
+                                                   : Whom::kItself,
+                    .file = words[2],
+                    .call = ::seccomp_syscall_resolve_name(words[3].c_str()),
+                    .number = std::atoi(words[4].c_str()),
+                    .error = error_number(words[5])};
   words.erase(words.begin(), words.begin() + 6);
   return !wanted || be_traced(order);
 }

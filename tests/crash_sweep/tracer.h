@@ -15,8 +15,8 @@ inline constexpr bool kCallsCanFail = false;
 #endif
 
 // What may stand before a role in the arguments of this program:
-//   once first|later MARK             what follows counts the first time only, or from the second on
-//   trace ROLE FILE|- NAME NUMBER ERROR|-
+//   once first|later MARK             what follows counts the first time only, or from the second
+//   on trace ROLE FILE|- NAME NUMBER ERROR|-
 // ROLE starter: the first process that this one forks. worker: whom the starter forks, until they
 // execute a program; their calls count as one sequence. Any other: this process itself, from here
 // on.
