@@ -129,8 +129,9 @@ std::optional<Process> read_process(const std::string& pid_text, ProcessFolder& 
   process.executable = folder.read_link("exe");
   // It has let go of its memory already, and is not a zombie for only a moment more.
   if (process.executable.empty() && errno == ENOENT) process.state = 'Z';
-  // Of one that has ended since we found the link the kernel says EACCES, as if it hid it.
-  if (process.executable.empty() && errno == EACCES && !folder.read("stat")) return std::nullopt;
+  // Ended since its folder was opened. In a narrow moment the kernel says EACCES of such a one.
+  if (process.executable.empty() && (errno == ESRCH || (errno == EACCES && !folder.read("stat"))))
+    return std::nullopt;
   // A program that was replaced on disk while it runs, as every upgrade does.
   if (process.executable.ends_with(kDeleted))
     process.executable.resize(process.executable.size() - kDeleted.size());

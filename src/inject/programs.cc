@@ -389,7 +389,7 @@ class StarterClient final : public Programs {
     return outcomes_[id];
   }
 
-  int fd() const override { return socket_.get(); }
+  int fd() const override { return lost_ ? -1 : socket_.get(); }
   base::ProcessIdentity process() const override { return starter_.identity(); }
 
   void end(std::uint64_t id) override {
@@ -450,6 +450,7 @@ class StarterClient final : public Programs {
   }
 
   void fail_all() {
+    lost_ = true;
     for (auto& [id, outcome] : outcomes_) {
       if (!outcome.exit_status && !outcome.error) outcome.error = no_starter();
     }
@@ -457,6 +458,7 @@ class StarterClient final : public Programs {
 
   base::UniqueFd socket_;
   base::PidFd starter_;
+  bool lost_ = false;  // the starter is gone, and every outcome says so
   std::uint64_t last_id_ = 0;
   std::map<std::uint64_t, ProgramOutcome> outcomes_;
 };

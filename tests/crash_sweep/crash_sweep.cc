@@ -235,7 +235,9 @@ int main(int argc, char** argv) {
   if (role == "holder") return inject::holder_main();
   if (role == "keeper") return inject::keeper_main({words.begin() + 1, words.end()});
   if (role == "engine" && words.size() > 5) {
-    return crash_sweep::drive_lease(words[1], words[2], words[3], words[4] == "kill-holder",
+    const crash_sweep::Course course{.kill_holder = words[4].ends_with("kill-holder"),
+                                     .await_joined = words[4].starts_with("joined-")};
+    return crash_sweep::drive_lease(words[1], words[2], words[3], course,
                                     {words.begin() + 5, words.end()});
   }
   return crash_sweep::sweep_main(words);

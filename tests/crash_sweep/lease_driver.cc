@@ -21,13 +21,15 @@ using namespace std::chrono_literals;
 
 // Kinds whose effect needs traffic are reverted without having had one.
 constexpr base::Duration kEffectPatience = 40ms;
+// A new member is found within 50 ms, or half a second when its start takes longer.
+constexpr base::Duration kJoinPatience = 1500ms;
 constexpr base::Duration kLimit = 20s;
 constexpr int kTurnMilliseconds = 25;
 
 class Driver {
  public:
-  Driver(std::string run, std::string folder, bool kill_holder)
-      : run_(std::move(run)), folder_(std::move(folder)), kill_holder_(kill_holder) {}
+  Driver(std::string run, std::string folder, Course course)
+      : run_(std::move(run)), folder_(std::move(folder)), course_(course) {}
 
   DriverExit drive(const model::FaultBinding& binding, std::vector<std::string> keeper_argv) {
     inject::HolderOptions options;
@@ -52,10 +54,13 @@ class Driver {
         if (const auto over = take(event)) return *over;
       }
       const bool waited = armed_ && base::BootClock::now() - *armed_ > kEffectPatience;
-      if (!asked_ && (effective_ || waited)) {
-        asked_ = true;
+      if (!looked_ && (effective_ || waited)) {
+        looked_ = base::BootClock::now();
         look(kArmedMark);
-        if (kill_holder_)
+      }
+      if (!asked_ && looked_ && (joined_ || base::BootClock::now() - *looked_ >= patience())) {
+        asked_ = true;
+        if (course_.kill_holder)
           kill_the_holder();
         else if (auto reverted = client_->revert(*lease, "asked"); !reverted.ok())
           return DriverExit::kBroken;
@@ -66,7 +71,10 @@ class Driver {
 
  private:
   std::optional<DriverExit> take(const inject::LeaseEvent& event) {
-    if (event.notice) return std::nullopt;
+    if (event.notice) {
+      joined_ = joined_ || event.text.find("came up in place of") != std::string::npos;
+      return std::nullopt;
+    }
     if (event.state == inject::LeaseState::kArmed) armed_ = base::BootClock::now();
     effective_ = effective_ || event.state == inject::LeaseState::kEffective;
     if (event.state == inject::LeaseState::kVerified) {
@@ -82,6 +90,10 @@ class Driver {
   }
 
   DriverExit last_word() const { return left_ ? DriverExit::kLeft : DriverExit::kBroken; }
+
+  base::Duration patience() const {
+    return course_.await_joined ? kJoinPatience : base::Duration::zero();
+  }
 
   // Goes on when the sweep has looked: it opens the other end of the pipe then.
   void look(const char* mark) const {
@@ -101,10 +113,12 @@ class Driver {
 
   std::string run_;
   std::string folder_;
-  bool kill_holder_;
+  Course course_;
   std::unique_ptr<inject::HolderClient> client_;
   std::optional<base::Instant> armed_;
   bool effective_ = false;
+  std::optional<base::Instant> looked_;
+  bool joined_ = false;
   bool asked_ = false;
   bool left_ = false;
 };
@@ -112,14 +126,14 @@ class Driver {
 }  // namespace
 
 int drive_lease(const std::string& run, const std::string& folder, const std::string& binding_file,
-                bool kill_holder, std::vector<std::string> keeper_argv) {
+                Course course, std::vector<std::string> keeper_argv) {
   const auto text = base::read_file(binding_file, 1u << 20);
   if (!text.ok()) return static_cast<int>(DriverExit::kBroken);
   const auto json = base::parse_json(*text);
   if (!json.ok()) return static_cast<int>(DriverExit::kBroken);
   const auto binding = model::fault_binding_from_json(*json);
   if (!binding.ok()) return static_cast<int>(DriverExit::kBroken);
-  Driver driver{run, folder, kill_holder};
+  Driver driver{run, folder, course};
   return static_cast<int>(driver.drive(*binding, std::move(keeper_argv)));
 }
 

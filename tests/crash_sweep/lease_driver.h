@@ -23,8 +23,13 @@ enum class DriverExit {
   kBroken = 9,    // it lost touch
 };
 
-// `kill_holder`: instead of asking for the revert.
+// What it does when the fault is in force.
+struct Course {
+  bool kill_holder = false;   // instead of asking for the revert
+  bool await_joined = false;  // first waits until another member has joined, or a while
+};
+
 int drive_lease(const std::string& run, const std::string& folder, const std::string& binding_file,
-                bool kill_holder, std::vector<std::string> keeper_argv);
+                Course course, std::vector<std::string> keeper_argv);
 
 }  // namespace squall::crash_sweep

@@ -15,6 +15,7 @@ namespace squall::crash_sweep {
 namespace {
 
 constexpr std::size_t kCostly = 40;
+constexpr std::size_t kSlow = 200;
 
 bool is_staged(std::string_view kind) {
   return std::any_of(scenarios().begin(), scenarios().end(),
@@ -28,6 +29,11 @@ const std::vector<Scenario>& scenarios() {
   static const std::vector<Scenario> kAll = {
       {"process.pause", "process.pause", R"({"service": "target", "count": 1, "random": true})",
        "prlimit --pid PID --core=4096:8192"},
+      {.name = "process.pause.joined",
+       .kind = "process.pause",
+       .parameters = R"({"service": "target", "count": 1, "random": true})",
+       .joined = true,
+       .sample = kSlow},
       {"process.kill", "process.kill",
        R"({"service": "target", "count": 1, "random": true, "signal": "SIGKILL",
            "restore": "start", "limit": 20000000000})"},
@@ -102,6 +108,11 @@ const std::vector<Scenario>& scenarios() {
       {"resource.descriptors", "resource.descriptors",
        R"({"service": "target", "count": 1, "random": true, "limit": 64})",
        "prlimit --pid PID --nofile=111:20000"},
+      {.name = "resource.descriptors.joined",
+       .kind = "resource.descriptors",
+       .parameters = R"({"service": "target", "count": 1, "random": true, "limit": 64})",
+       .joined = true,
+       .sample = kSlow},
       {"resource.port", "resource.port",
        R"({"port": 47113, "address": "127.0.0.1", "protocol": "tcp"})"},
       {"resource.connections", "resource.connections",
@@ -118,6 +129,13 @@ const std::vector<Scenario>& scenarios() {
       {"syscall.fault", "syscall.fault",
        R"({"service": "target", "count": 1, "random": true, "calls": ["pause"],
            "delay": 20000000, "jitter": 0, "done": false, "share": 1.0, "children": true})"},
+      {.name = "syscall.fault.joined",
+       .kind = "syscall.fault",
+       .parameters = R"({"service": "target", "count": 1, "random": true, "calls": ["pause"],
+                         "delay": 20000000, "jitter": 0, "done": false, "share": 1.0,
+                         "children": true})",
+       .joined = true,
+       .sample = kSlow},
       {.name = "container.pause",
        .kind = "container.pause",
        .parameters = R"({"service": "box", "count": 1, "random": true})",

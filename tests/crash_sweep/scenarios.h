@@ -22,6 +22,8 @@ struct Scenario {
   std::string service = "target";  // of the stage: whom it hits, whose members are compared
   // It sees the process numbers of the host (BPF), so that the sweep cannot have its own.
   bool by_host_numbers = false;
+  // The target is killed while the fault is in force, and another one is started, which joins.
+  bool joined = false;
   // A life takes seconds: this many points for each role and fault are tried, chosen by the seed.
   std::size_t sample = 0;
 };

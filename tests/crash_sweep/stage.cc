@@ -398,6 +398,11 @@ void Stage::accept_all() const {
   }
 }
 
+base::Status Stage::replace_target(const Scenario& scenario) {
+  kill_members(target());
+  return set_up(scenario);
+}
+
 void Stage::tear_down() {
   podman_.reset();
   end(own_user_);

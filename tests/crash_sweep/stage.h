@@ -41,6 +41,8 @@ class Stage {
   const std::vector<std::string>& groups() const { return groups_; }
   // Starts whoever the scenario needs and is not there, and a new target in place of an old one.
   base::Status set_up(const Scenario& scenario);
+  // Ends the target and starts another one.
+  base::Status replace_target(const Scenario& scenario);
   void tear_down();
   // The server takes whoever connects, and is done with them at once.
   void accept_all() const;

@@ -166,10 +166,11 @@ std::vector<std::string> Sweep::engine_argv(const Point& point) const {
   };
   const bool everybody = !point.disturbs() && point.role != "replays" && !is_forked(point.role);
   add({self_});
+  const std::string course = fmt::format("{}{}", point.scenario->joined ? "joined-" : "",
+                                         point.role == "replays" ? "kill-holder" : "revert");
   if (everybody || point.role == "engine") add(tracer("engine", point, point.call));
   add({"engine", fmt::format("sweep-{}", lives_), stage_.folder(),
-       stage_.folder() + "/state-binding.json", point.role == "replays" ? "kill-holder" : "revert",
-       self_});
+       stage_.folder() + "/state-binding.json", course, self_});
   if (everybody || point.role == "keeper") add(tracer("keeper", point, point.call));
   if (point.role == "pair") add(tracer("keeper", point, point.second));
   add({"keeper", self_});
@@ -341,6 +342,10 @@ Sweep::Life Sweep::live(const Point& point) {
       if (foreign_ != nullptr) {
         if (auto changed = foreign_->change(*point.scenario); !changed.ok())
           foreign_error_ = changed.error().to_string();
+      }
+      if (point.scenario->joined) {
+        if (auto replaced = stage_.replace_target(*point.scenario); !replaced.ok())
+          life.broken = replaced.error().to_string();
       }
       let_go_on(kArmedMark);
     }

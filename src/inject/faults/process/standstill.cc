@@ -62,16 +62,17 @@ class SignalStandstill final : public Standstill {
                                   processes(stopped_.size()), describe_targets(targets_)));
   }
 
-  // Until a look at the tree shows nothing that runs: a process may have had a child while it was
-  // being stopped.
+  // Until all stand still, and a look at the trees that began afterwards shows nobody else: a
+  // process may have had a child while it was being stopped, for a fork that has begun is not
+  // broken off.
   Step effective() override {
-    auto fresh = stop_new();
-    if (!fresh.ok()) return Step::failed(std::move(fresh).error());
     std::size_t running = 0;
     for (const Stopped& entry : stopped_) {
       const char state = process_state(entry.process.identity()).value_or('X');
       if (state != 'T' && state != 't' && state != 'Z' && state != 'X') ++running;
     }
+    auto fresh = stop_new();
+    if (!fresh.ok()) return Step::failed(std::move(fresh).error());
     const base::Instant now = base::BootClock::now();
     if (*fresh == 0 && running == 0) {
       return Step::done(fmt::format("{} in state T after {}: {} and what descends from it",
