@@ -118,7 +118,10 @@ int Holder::run() {
   std::vector<std::string> left;
   if (hello_.mode == Hello::Mode::kReplay) replay();
   tell_keeper(LinkWord::kAlive);
-  while (!finished()) handle(wait_for_events());
+  while (!finished()) {
+    handle(wait_for_events());
+    if (!can_undo()) return kHolderHelpless;
+  }
   drop_finished_leases();
   for (const auto& lease : leases_) {
     if (!lease->over()) left.push_back(describe_lease(lease->record(), lease->trouble()));
@@ -137,6 +140,18 @@ int Holder::run() {
   ::unlink((stem + ".sock").c_str());
   ::unlink((stem + ".json").c_str());
   return left.empty() ? 0 : 8;
+}
+
+// What undoes a fault may have to be started. A replay has a starter of its own; without a keeper
+// there is none.
+bool Holder::can_undo() const {
+  const bool undoes = std::any_of(leases_.begin(), leases_.end(), [](const auto& lease) {
+    return lease->reverting() && !lease->over();
+  });
+  if (!undoes || !link_ || !programs_->lost()) return true;
+  base::log_error("the process that starts programs is gone: a replay undoes the faults",
+                  {{"run", hello_.options.run}});
+  return false;
 }
 
 bool Holder::finished() const {

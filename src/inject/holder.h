@@ -31,7 +31,8 @@ class Holder {
   Holder(const Holder&) = delete;
   Holder& operator=(const Holder&) = delete;
 
-  // Until the end. Returns the exit status: 0, or 8 when something could not be undone.
+  // Until the end. Returns the exit status: 0, 8 when something could not be undone, or
+  // kHolderHelpless.
   int run();
 
  private:
@@ -55,6 +56,7 @@ class Holder {
   void stop(const StopMessage& request);
   void end(std::string_view cause);
   bool finished() const;
+  bool can_undo() const;
   void drop_finished_leases();
   void replay();
   Lease::Means means();

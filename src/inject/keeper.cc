@@ -324,8 +324,8 @@ void Keeper::watch_heartbeat(Run& run) {
   if (!run.asked) run.asked = now;
 }
 
-// A holder that ends in order has undone everything or said what is left. One that was killed has
-// not: its journal says what to undo.
+// A holder that ends in order has undone everything or said what is left. One that was killed, or
+// could not go on, has not: its journal says what to undo.
 void Keeper::holder_ended(Run& run) {
   const auto status = run.holder->wait(std::chrono::seconds(1));
   run.holder.reset();
@@ -335,6 +335,7 @@ void Keeper::holder_ended(Run& run) {
   // One that could not even begin to undo has undone nothing.
   const bool replayed = run.replays > 0 || run.hello->mode == Hello::Mode::kReplay;
   const bool in_order = status.ok() && WIFEXITED(*status) &&
+                        WEXITSTATUS(*status) != kHolderHelpless &&
                         (!replayed || WEXITSTATUS(*status) == 0 || WEXITSTATUS(*status) == 8);
   if (in_order) {
     exit_status_ = std::max(exit_status_, WEXITSTATUS(*status));

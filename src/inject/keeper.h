@@ -18,6 +18,9 @@
 
 namespace squall::inject {
 
+// The exit status of a holder that cannot undo its faults: they want a replay.
+inline constexpr int kHolderHelpless = 9;
+
 // What makes a keeper the warden of a host.
 struct WardenDuty {
   base::UniqueFd control;  // listens for engines

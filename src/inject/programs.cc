@@ -391,6 +391,7 @@ class StarterClient final : public Programs {
 
   int fd() const override { return lost_ ? -1 : socket_.get(); }
   base::ProcessIdentity process() const override { return starter_.identity(); }
+  bool lost() const override { return starter_.ended(); }
 
   void end(std::uint64_t id) override {
     const Json json = {{"end", id}};

@@ -56,6 +56,8 @@ class Programs {
   // The process that starts them. When it has ended, none of its commands runs any more, and what
   // it was asked to start has been started.
   virtual base::ProcessIdentity process() const = 0;
+  // That process is gone: nothing can be started any more.
+  virtual bool lost() const { return false; }
   // Ends a kScratch, kCommand or kWorker program.
   virtual void end(std::uint64_t id) = 0;
   // Says something to a kWorker; what comes back, if anything, is its next report.
@@ -72,6 +74,7 @@ class GrantedPrograms final : public Programs {
   ProgramOutcome outcome(std::uint64_t id) override;
   int fd() const override { return programs_.fd(); }
   base::ProcessIdentity process() const override { return programs_.process(); }
+  bool lost() const override { return programs_.lost(); }
   void end(std::uint64_t id) override { programs_.end(id); }
   void tell(std::uint64_t id, const std::string& text) override { programs_.tell(id, text); }
 

@@ -404,11 +404,9 @@ bool Sweep::judge(const Point& point, const Life& life) {
   for (const std::string& line : life.residue) clean = say(point, "RESIDUE", line);
   if (life.somebody_lives) clean = say(point, "RESIDUE", "a process of ours does not end");
   if (!life.cleanup_error.empty()) clean = say(point, "RESIDUE", "cleanup: " + life.cleanup_error);
-  // A killed replay needs another one, a holder without its starter can start no program that
-  // undoes something, and a call that fails may be the one that undoes it. But then somebody must
-  // have said so.
-  const bool may_need_help =
-      point.role == "replays" || is_forked(point.role) || !point.error.empty();
+  // A killed replay needs another one, and a call that fails may be the one that undoes it. But
+  // then somebody must have said so.
+  const bool may_need_help = point.role == "replays" || !point.error.empty();
   const bool said_so = life.exit_status != static_cast<int>(DriverExit::kVerified);
   if (!life.undone_by_itself) {
     if (may_need_help && said_so)

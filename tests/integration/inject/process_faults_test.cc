@@ -83,6 +83,26 @@ TEST_F(ProcessFaults, ATargetThatDiesBetweenBindAndArmIsToldAndNothingIsLeft) {
   EXPECT_TRUE(find_victims().empty());
 }
 
+// A replay has a starter of its own.
+TEST_F(ProcessFaults, AKilledServiceIsStartedAgainAlthoughTheStarterDied) {
+  add_service(1);
+  start_victim();
+  const auto binding = bind_or_die("process.kill", kill_parameters("start"));
+  start_holder();
+  const auto lease = arm(binding);
+  wait_for(LeaseState::kEffective);
+  EXPECT_TRUE(find_victims().empty());
+  const auto active = active_leases(state_);
+  ASSERT_TRUE(active.ok() && active->size() == 1);
+  const auto family = tree_of(*read_process_table(), (*active)[0].holder);
+  ASSERT_EQ(family.size(), 2u);
+  ASSERT_TRUE(base::PidFd::open(family[1].identity)->signal(SIGKILL).ok());
+  wait_until([&] { return process_state(family[1].identity).value_or('X') != 'S'; }, "its end");
+  ASSERT_TRUE(client_->revert(lease, "asked").ok());
+  wait_for(LeaseState::kVerified);
+  EXPECT_EQ(find_victims().size(), 1u);
+}
+
 TEST_F(ProcessFaults, PauseStopsTheWholeTreeAndLetsItRunOn) {
   add_service(1);
   const auto victim = start_victim({"children=3"});
