@@ -24,6 +24,8 @@ constexpr base::Duration kEffectPatience = 40ms;
 // A new member is found within 50 ms, or half a second when its start takes longer.
 constexpr base::Duration kJoinPatience = 1500ms;
 constexpr base::Duration kLimit = 20s;
+// For how long it is tried again after it failed.
+constexpr base::Duration kLeftLimit = 5s;
 constexpr int kTurnMilliseconds = 25;
 
 class Driver {
@@ -45,6 +47,7 @@ class Driver {
     if (!lease.ok()) return DriverExit::kBroken;
     const base::Instant end = base::BootClock::now() + kLimit;
     while (base::BootClock::now() < end) {
+      if (left_ && base::BootClock::now() - *left_ > kLeftLimit) return last_word();
       pollfd request{.fd = client_->fd(), .events = POLLIN, .revents = 0};
       ::poll(&request, 1, kTurnMilliseconds);
       if (auto renewed = client_->renew(); !renewed.ok()) return DriverExit::kBroken;
@@ -83,8 +86,11 @@ class Driver {
     }
     if (event.state != inject::LeaseState::kFailed) return std::nullopt;
     // It is tried again, and the last word counts.
-    left_ = event.still_active;
-    if (left_) return std::nullopt;
+    if (event.still_active) {
+      left_ = left_.value_or(base::BootClock::now());
+      return std::nullopt;
+    }
+    left_.reset();
     look(kGoneMark);
     return DriverExit::kNotArmed;
   }
@@ -120,7 +126,7 @@ class Driver {
   std::optional<base::Instant> looked_;
   bool joined_ = false;
   bool asked_ = false;
-  bool left_ = false;
+  std::optional<base::Instant> left_;  // since when it was told so
 };
 
 }  // namespace

@@ -23,8 +23,7 @@ namespace squall::crash_sweep {
 
 namespace {
 
-constexpr unsigned long kFollow =
-    PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC;
+constexpr unsigned long kFollow = PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE;
 // No descriptor. Its close is the last call before those that count.
 constexpr int kNothingOpen = 0x7351'7561;
 
@@ -100,12 +99,15 @@ class Tracer {
     // A child may stop at its birth before its parent tells of it; the holder's first is the
     // starter.
     if (starter_ == 0 && pid != process_) starter_ = pid;
+    if (pid == starter_ && order_.whom == Whom::kStarter && !begun_) {
+      begun_ = true;  // those that it forks are none of ours
+      ::ptrace(PTRACE_SETOPTIONS, pid, nullptr, PTRACE_O_TRACESYSGOOD);
+    }
     const int signal = WSTOPSIG(status);
     const int event = status >> 16;
     if (signal == (SIGTRAP | 0x80)) return called(pid);
     if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE)
       return forked(pid, event);
-    if (event == PTRACE_EVENT_EXEC) return let_go(pid);  // a program of somebody else's
     if (event == PTRACE_EVENT_STOP) {
       const bool group_stop =
           signal == SIGSTOP || signal == SIGTSTP || signal == SIGTTIN || signal == SIGTTOU;
@@ -164,6 +166,9 @@ class Tracer {
     if (meant) {
       failing_ = pid;
       replace_call(pid);
+    } else if (call.entry.nr == SYS_execve && order_.whom == Whom::kWorkers) {
+      // From here on it is a program of somebody else's, and may be seen: not as a traced one.
+      return let_go(pid);
     }
     go_on(pid, 0);
   }
