@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <csignal>
+#include <iostream>
 #include <nlohmann/json.hpp>
 
 #include "base/files.h"
@@ -54,6 +55,7 @@ class Driver {
       const auto events = client_->take_events();
       if (!events.ok()) return last_word();
       for (const inject::LeaseEvent& event : *events) {
+        std::cerr << inject::to_string(event.state) << ": " << event.text << "\n";
         if (const auto over = take(event)) return *over;
       }
       const bool waited = armed_ && base::BootClock::now() - *armed_ > kEffectPatience;

@@ -18,6 +18,7 @@
 
 #include "base/files.h"
 #include "base/process.h"
+#include "base/units.h"
 #include "inject/client.h"
 #include "inject/process_table.h"
 #include "inject/registry.h"
@@ -279,7 +280,14 @@ void Sweep::sweep(const Scenario& scenario) {
 }
 
 bool Sweep::try_point(const Point& point) {
-  const bool clean = judge(point, live(point));
+  const base::Instant start = base::BootClock::now();
+  const Life life = live(point);
+  if (options_.verbose) {
+    std::cout << fmt::format("  engine ended with {}, {} in all; {}\n", life.exit_status,
+                             base::humanize(base::BootClock::now() - start), life.said)
+              << std::flush;
+  }
+  const bool clean = judge(point, life);
   unclean_ = !clean;
   return clean;
 }

@@ -92,6 +92,7 @@ class FakeClock final : public Fault {
     }
     Step back = starting_.await(targets_);
     if (back.state != Step::State::kDone) return back;
+    arrived_ = true;
     const auto fresh = fresh_members();
     if (!fresh.ok()) return Step::failed(fresh.error());
     if (Step mapped = await_library(*fresh); mapped.state != Step::State::kDone) return mapped;
@@ -154,6 +155,7 @@ class FakeClock final : public Fault {
   Step revert() override {
     if (!begun_) return Step::done("nothing was ended");
     if (Step waiting = wait_for_end(ending_); waiting.state != Step::State::kDone) return waiting;
+    if (Step coming = await_started(); coming.state != Step::State::kDone) return coming;
     if (!restoring_) {
       // Also those that a dead holder had asked for and not seen.
       const auto fresh = fresh_members();
@@ -250,6 +252,16 @@ class FakeClock final : public Fault {
     return {};
   }
   std::string beside() const { return file_ + ".new"; }
+
+  // What arming asked for and did not see would come up beside what is started next.
+  Step await_started() {
+    if (!starting_.has_asked() || arrived_) return Step::done({});
+    Step back = starting_.await(targets_);
+    const bool too_late = back.state == Step::State::kFailed &&
+                          back.error.code == base::ErrorCode::kRevertNotVerified;
+    arrived_ = back.state == Step::State::kDone || too_late;
+    return arrived_ ? Step::done({}) : back;
+  }
 
   static std::vector<base::PidFd> open_all(const std::vector<Target>& targets) {
     std::vector<base::PidFd> processes;
@@ -348,6 +360,7 @@ class FakeClock final : public Fault {
   base::Instant sent_at_;
   bool begun_ = false;
   bool started_ = false;
+  bool arrived_ = false;  // who was started is there, or does not come
   bool killed_ = false;
   std::optional<base::Instant> mapping_since_;
   std::optional<std::uint64_t> probe_;

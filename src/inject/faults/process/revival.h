@@ -57,6 +57,8 @@ class Revival {
   Step begin(const std::vector<Target>& lost);
   // Done when each of `lost` has a replacement; fails when `limit` is over since the first call.
   Step await(const std::vector<Target>& lost);
+  // Has it had anybody started?
+  bool has_asked() const { return !attempts_.empty(); }
   // The same look without a limit; empty while somebody is missing. For notices.
   base::Result<std::string> replaced(const std::vector<Target>& lost);
 
