@@ -167,6 +167,31 @@ int sweep_all(const Options& options, const std::string& self, bool isolated, To
   return worst;
 }
 
+// A sample's parts have kinds of their own, and each records those.
+bool shares_records(const Options& options) {
+  return options.sample == 0 && !options.foreign;
+}
+
+// First what each kind calls, by one process on a quiet machine; then the parts.
+int record_and_sweep(const Options& options, const std::string& self, bool isolated,
+                     Totals& totals) {
+  if (!shares_records(options)) return sweep_all(options, self, isolated, totals);
+  const auto folder = base::make_temporary_directory("squall-sweep-records-");
+  if (!folder.ok()) return 1;
+  Options recorder = options;
+  recorder.records = *folder + "/records";
+  recorder.recording = true;
+  recorder.jobs = recorder.shard = recorder.shards = 1;
+  Options rest = options;
+  rest.records = recorder.records;
+  int worst = sweep_all(recorder, self, isolated, totals);
+  if (worst != kSkipped && interrupted == 0)
+    worst = std::max(worst, sweep_all(rest, self, isolated, totals));
+  std::error_code ignored;
+  std::filesystem::remove_all(*folder, ignored);
+  return worst;
+}
+
 void say_untried(const Options& options) {
   for (const Untried& entry : untried()) {
     if (options.kinds.empty())
@@ -210,7 +235,7 @@ int sweep_main(const std::vector<std::string>& words) {
   int worst = 0;
   for (const bool isolated : {true, false}) {
     if (wants(options, isolated) && interrupted == 0)
-      worst = std::max(worst, sweep_all(options, *self, isolated, totals));
+      worst = std::max(worst, record_and_sweep(options, *self, isolated, totals));
   }
   if (worst == kSkipped) return kSkipped;
   say_untried(options);

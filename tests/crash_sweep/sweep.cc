@@ -125,7 +125,8 @@ void Sweep::run() {
     // A sample is parted by kinds, for each shard has to record a kind anew; else by points.
     const bool whole = options_.sample > 0 || options_.foreign;
     if (whole && !is_mine(scenario.name)) continue;
-    const bool counts = whole || options_.shard % options_.jobs == 1 % options_.jobs;
+    const bool counts =
+        !options_.recording && (whole || options_.shard % options_.jobs == 1 % options_.jobs);
     if (const std::string missing = Stage::missing_for(scenario); !missing.empty()) {
       if (counts) std::cout << fmt::format("{:<20} skipped: {}\n", scenario.name, missing);
       continue;
@@ -248,11 +249,41 @@ bool Sweep::record(const Scenario& scenario, const std::string& role) {
   return false;
 }
 
-void Sweep::sweep(const Scenario& scenario) {
-  if (!record(scenario, "everybody")) return;
+bool Sweep::record_all(const Scenario& scenario) {
+  if (!record(scenario, "everybody")) return false;
   for (const char* role : {"replays", "starter", "worker"}) {
-    if (listed(options_.roles, role) && !record(scenario, role)) return;
+    if (listed(options_.roles, role) && !record(scenario, role)) return false;
   }
+  return true;
+}
+
+void Sweep::write_records(const Scenario& scenario) const {
+  std::ofstream file(options_.records, std::ios::app);
+  for (const auto& [role, calls] : recorded_) {
+    file << fmt::format("{} {} - 0 0\n", scenario.name, role);
+    for (const Call& call : calls)
+      file << fmt::format("{} {} {} {} {:d}\n", scenario.name, role, call.name, call.number,
+                          call.creates);
+  }
+}
+
+bool Sweep::read_records(const Scenario& scenario) {
+  recorded_.clear();
+  std::ifstream file(options_.records);
+  std::string name;
+  std::string role;
+  for (Call call; file >> name >> role >> call.name >> call.number >> call.creates;) {
+    if (name != scenario.name) continue;
+    std::vector<Call>& calls = recorded_[role];
+    if (call.number > 0) calls.push_back(call);
+  }
+  return !recorded_.empty();
+}
+
+void Sweep::sweep(const Scenario& scenario) {
+  const bool known = !options_.recording && read_records(scenario);
+  if (!known && !record_all(scenario)) return;
+  if (options_.recording) return write_records(scenario);
   for (const std::string& role : options_.roles) {
     for (const bool failing : {false, true}) {
       if (!(failing ? options_.failing_calls && role != "pair" : options_.kills)) continue;

@@ -35,6 +35,10 @@ struct Options {
   std::size_t shards = 1;
   std::size_t jobs = 1;
   std::string resume;
+  // The recorded calls of each scenario, for all parts: one that records while others keep the
+  // machine busy finds the more calls, the longer a fault waits for something.
+  std::string records;
+  bool recording = false;  // writes that file, and disturbs nobody
   bool until_residue = false;
   bool foreign = false;
   bool verbose = false;
@@ -80,7 +84,10 @@ class Sweep {
   struct Life;  // what became of one
 
   void sweep(const Scenario& scenario);
+  bool record_all(const Scenario& scenario);
   bool record(const Scenario& scenario, const std::string& role);
+  bool read_records(const Scenario& scenario);
+  void write_records(const Scenario& scenario) const;
   std::vector<Point> points_of(const Scenario& scenario, const std::string& role, bool failing);
   bool try_point(const Point& point);
   Life live(const Point& point);
