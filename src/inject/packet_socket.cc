@@ -41,6 +41,15 @@ base::Result<base::UniqueFd> peer_process(int socket, const base::ProcessIdentit
   return pidfd;
 }
 
+namespace {
+
+// The peer is as it was; the kernel has no room or no memory now.
+bool may_work_later(int error) {
+  return error == EAGAIN || error == EWOULDBLOCK || error == ENOMEM || error == ENOBUFS;
+}
+
+}  // namespace
+
 base::Status send_packet(int socket, std::span<const std::byte> packet, int descriptor) {
   iovec bytes{.iov_base = const_cast<std::byte*>(packet.data()), .iov_len = packet.size()};
   msghdr message{};
@@ -59,7 +68,7 @@ base::Status send_packet(int socket, std::span<const std::byte> packet, int desc
   while (true) {
     if (::sendmsg(socket, &message, MSG_DONTWAIT | MSG_NOSIGNAL) >= 0) return {};
     if (errno == EINTR) continue;
-    if (errno == EAGAIN || errno == EWOULDBLOCK)
+    if (may_work_later(errno))
       return base::Error{.code = base::ErrorCode::kExhausted, .message = "the peer does not read"};
     return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};
   }
@@ -105,7 +114,7 @@ base::Result<std::vector<std::byte>> receive_packet(int socket, base::UniqueFd* 
     // The peer closed without having read all that we sent. Linux reports that before it hands out
     // what the peer had said last, and once only.
     if (got < 0 && errno == ECONNRESET && !std::exchange(reset_seen, true)) continue;
-    if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::vector<std::byte>{};
+    if (got < 0 && may_work_later(errno)) return std::vector<std::byte>{};
     if (got <= 0)
       return base::Error{.code = base::ErrorCode::kUnavailable, .message = "the peer is gone"};
     const auto size = static_cast<std::size_t>(got);
