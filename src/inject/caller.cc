@@ -82,7 +82,8 @@ base::Result<Account> account_of(const base::ProcessIdentity& process) {
   const auto opened = base::PidFd::open(process);
   if (!opened.ok()) return opened.error();
   const auto status = base::read_pseudo_file(fmt::format("/proc/{}/status", process.pid));
-  if (!status.ok() || opened->ended()) return gone;  // else the number is still this process's
+  if (opened->ended()) return gone;  // else the number is still this process's
+  if (!status.ok()) return status.error();
   const auto users = ids_of(*status, "Uid");
   const auto groups = ids_of(*status, "Gid");
   if (users.size() != 4 || groups.size() != 4) return gone;

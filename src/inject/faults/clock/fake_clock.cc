@@ -19,6 +19,7 @@
 #include "base/units.h"
 #include "inject/faults/process/revival.h"
 #include "inject/json_fields.h"
+#include "inject/process_table.h"
 
 namespace squall::inject {
 
@@ -154,6 +155,10 @@ class FakeClock final : public Fault {
 
   Step revert() override {
     if (!begun_) return Step::done("nothing was ended");
+    if (auto opened = recalled_.open_into(ending_); !opened.ok())
+      return Step::failed(std::move(opened).error());
+    // The dead holder may have died before it could send it.
+    if (std::exchange(recalled_begun_, false)) signal_all(ending_, SIGTERM);
     if (Step waiting = wait_for_end(ending_); waiting.state != Step::State::kDone) return waiting;
     if (Step coming = await_started(); coming.state != Step::State::kDone) return coming;
     if (!restoring_) {
@@ -176,7 +181,13 @@ class FakeClock final : public Fault {
       // The true time at once, whatever they do until they end.
       if (auto written = write_clock("+0"); !written.ok() && std::filesystem::exists(file_))
         return Step::failed(std::move(written).error());
-      leaving_ = open_all(faked_);
+      // Who cannot be looked at is not gone, and would go on beside what is started next.
+      leaving_.clear();
+      for (const Target& target : faked_) {
+        auto process = open_if_there(target.identity);
+        if (!process.ok()) return Step::failed(std::move(process).error());
+        if (*process) leaving_.push_back(std::move(**process));
+      }
       Revival::Plan plan = plan_;
       plan.before.insert(plan.before.end(), faked_.begin(), faked_.end());
       restoring_ = std::make_unique<Revival>(std::move(plan), context_);
@@ -203,10 +214,9 @@ class FakeClock final : public Fault {
 
   void recall(const Json& found) override {
     if (text_field(found, "file") == file_ && !begun_) {
-      begun_ = true;
-      ending_ = open_all(targets_);
+      begun_ = recalled_begun_ = true;
+      for (const Target& target : targets_) recalled_.add(target.identity);
       sent_at_ = base::BootClock::now();
-      signal_all(ending_, SIGTERM);  // the dead holder may have died before it could send it
     }
     for (const Json& item : field(found, "faked")) faked_.push_back(target_from_json(item));
   }
@@ -293,14 +303,24 @@ class FakeClock final : public Fault {
   }
 
   base::Result<std::vector<Target>> fresh_members() {
-    SQUALL_ASSIGN(auto members, running_members(context_.host(), plan_.service));
-    std::erase_if(members, [&](const Target& target) {
+    SQUALL_ASSIGN(const auto members, running_members(context_.host(), plan_.service));
+    std::vector<Target> fresh;
+    for (const Target& target : members) {
+      const bool old =
+          std::any_of(plan_.before.begin(), plan_.before.end(),
+                      [&](const Target& before) { return before.identity == target.identity; });
+      if (old) continue;
+      auto ours = context_.check_process(target.identity);
       // Like a member, but somebody else's: neither of our starting nor ours to end.
-      if (!context_.check_process(target.identity).ok()) return true;
-      return std::any_of(plan_.before.begin(), plan_.before.end(),
-                         [&](const Target& old) { return old.identity == target.identity; });
-    });
-    return members;
+      const auto code = ours.ok() ? base::ErrorCode{} : ours.error().code;
+      const bool theirs = code == base::ErrorCode::kBlocked ||
+                          code == base::ErrorCode::kPermission ||
+                          code == base::ErrorCode::kNotFound;
+      if (!ours.ok() && theirs) continue;
+      SQUALL_TRY(std::move(ours));
+      fresh.push_back(target);
+    }
+    return fresh;
   }
 
   Step await_library(const std::vector<Target>& fresh) {
@@ -352,6 +372,8 @@ class FakeClock final : public Fault {
   std::string library_;
   Revival starting_;
   std::unique_ptr<Revival> restoring_;
+  RecalledProcesses recalled_;  // the members that a dead holder was to end
+  bool recalled_begun_ = false;
   std::vector<base::PidFd> ending_;   // the members that were bound
   std::vector<base::PidFd> leaving_;  // those with another clock, at the revert
   std::vector<base::PidFd> running_;  // the same, meanwhile
