@@ -29,7 +29,7 @@ namespace {
 using base::Json;
 
 constexpr std::size_t kOutputLimit = 4096;
-constexpr int kResendMilliseconds = 20;
+constexpr int kAgainMilliseconds = 20;
 constexpr int kEndLimitMilliseconds = 2000;  // for a starter that was stopped
 
 std::string dump(const Json& json) {
@@ -63,6 +63,24 @@ std::map<std::string, std::string> clean_environment(uid_t user) {
 // ---- the starter process
 // --------------------------------------------------------------------------
 
+// What one side says to the other. What cannot be sent now (no memory, no room) is sent later: the
+// other side waits for it. That the other side is gone shows where we listen.
+class Outbox {
+ public:
+  void say(int socket, const Json& json) {
+    unsent_.push_back(dump(json));
+    flush(socket);
+  }
+  void flush(int socket) {
+    while (!unsent_.empty() && send_packet(socket, bytes_of(unsent_.front())).ok())
+      unsent_.pop_front();
+  }
+  bool empty() const { return unsent_.empty(); }
+
+ private:
+  std::deque<std::string> unsent_;
+};
+
 struct RunningProgram {
   std::uint64_t id = 0;
   ProgramRequest::Purpose purpose = ProgramRequest::Purpose::kCommand;
@@ -74,6 +92,7 @@ struct RunningProgram {
   base::Instant deadline = base::Instant::max();
   base::Duration limit{};
   bool timed_out = false;
+  bool unwanted = false;  // the holder wants its end
 
   bool forked() const {
     return purpose == ProgramRequest::Purpose::kScratch ||
@@ -103,16 +122,20 @@ class Starter {
       requests.push_back({.fd = program.channel.get(), .events = POLLIN, .revents = 0});
       earliest = std::min(earliest, program.deadline);
     }
+    const bool tries_again = !outbox_.empty() || std::any_of(programs_.begin(), programs_.end(),
+                                                             [](const RunningProgram& p) {
+                                                               return p.unwanted || p.timed_out;
+                                                             });
     int timeout = -1;
     if (earliest != base::Instant::max()) {
       const auto left =
           std::chrono::ceil<std::chrono::milliseconds>(earliest - base::BootClock::now());
       timeout = static_cast<int>(std::clamp<std::int64_t>(left.count(), 0, 60'000));
     }
-    if (!unsent_.empty())
-      timeout = std::min(timeout < 0 ? kResendMilliseconds : timeout, kResendMilliseconds);
+    if (tries_again)
+      timeout = std::min(timeout < 0 ? kAgainMilliseconds : timeout, kAgainMilliseconds);
     if (::poll(requests.data(), requests.size(), timeout) < 0) return errno == EINTR;
-    flush();
+    outbox_.flush(socket_.get());
     for (RunningProgram& program : programs_) look_after(program);
     std::erase_if(programs_, [](const RunningProgram& p) { return p.id == 0; });
     return requests[0].revents == 0 || take_request();
@@ -125,8 +148,10 @@ class Starter {
     const auto json = json_of(*packet);
     if (!json.ok()) return false;
     if (const std::uint64_t id = unsigned_field(*json, "end"); id != 0) {
-      for (const RunningProgram& program : programs_) {
-        if (program.id == id) kill_program(program);
+      for (RunningProgram& program : programs_) {
+        if (program.id != id) continue;
+        program.unwanted = true;
+        kill_program(program);
       }
       return true;
     }
@@ -272,8 +297,9 @@ class Starter {
     if (!program.process().ended() && base::BootClock::now() >= program.deadline) {
       program.timed_out = true;
       program.deadline = base::Instant::max();
-      kill_program(program);
     }
+    // Until it has ended: a signal may fail.
+    if (program.unwanted || program.timed_out) kill_program(program);
     drain(program);
     forward_reports(program);
     if (!program.process().ended()) return;
@@ -310,16 +336,7 @@ class Starter {
     if (auto sent = program.process().signal(SIGKILL); !sent.ok()) return;  // it has ended
   }
 
-  // What cannot be sent now (no memory, no room) is sent later: the holder waits for it. That the
-  // holder is gone shows where we listen.
-  void say(const Json& json) {
-    unsent_.push_back(dump(json));
-    flush();
-  }
-  void flush() {
-    while (!unsent_.empty() && send_packet(socket_.get(), bytes_of(unsent_.front())).ok())
-      unsent_.pop_front();
-  }
+  void say(const Json& json) { outbox_.say(socket_.get(), json); }
   void say_error(std::uint64_t id, const base::Error& error, const std::string& output = {}) {
     say({{"id", id},
          {"error", error.message},
@@ -330,7 +347,7 @@ class Starter {
 
   base::UniqueFd socket_;
   std::vector<RunningProgram> programs_;
-  std::deque<std::string> unsent_;
+  Outbox outbox_;
 };
 
 [[noreturn]] void starter_main(int socket) {
@@ -379,8 +396,7 @@ class StarterClient final : public Programs {
     if (request.account) json["account"] = to_json(*request.account);
     if (!request.environment.empty()) json["environment"] = request.environment;
     outcomes_[id] = {};
-    if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok())
-      outcomes_[id].error = no_starter();
+    say(json);
     return id;
   }
 
@@ -389,18 +405,14 @@ class StarterClient final : public Programs {
     return outcomes_[id];
   }
 
-  int fd() const override { return lost_ ? -1 : socket_.get(); }
+  int fd() const override { return lost() ? -1 : socket_.get(); }
   base::ProcessIdentity process() const override { return starter_.identity(); }
   bool lost() const override { return starter_.ended(); }
 
-  void end(std::uint64_t id) override {
-    const Json json = {{"end", id}};
-    if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok()) return;
-  }
+  void end(std::uint64_t id) override { say({{"end", id}}); }
 
   void tell(std::uint64_t id, const std::string& text) override {
-    const Json json = {{"tell", id}, {"text", text}};
-    if (auto sent = send_packet(socket_.get(), bytes_of(dump(json))); !sent.ok()) return;
+    say({{"tell", id}, {"text", text}});
   }
 
  private:
@@ -424,7 +436,10 @@ class StarterClient final : public Programs {
                        .hint = "run `squall cleanup` when the run has ended"};
   }
 
+  void say(const Json& json) { outbox_.say(socket_.get(), json); }
+
   void take_replies() {
+    outbox_.flush(socket_.get());
     while (true) {
       auto packet = receive_packet(socket_.get());
       if (packet.ok() && packet->empty()) return;
@@ -451,7 +466,6 @@ class StarterClient final : public Programs {
   }
 
   void fail_all() {
-    lost_ = true;
     for (auto& [id, outcome] : outcomes_) {
       if (!outcome.exit_status && !outcome.error) outcome.error = no_starter();
     }
@@ -459,7 +473,7 @@ class StarterClient final : public Programs {
 
   base::UniqueFd socket_;
   base::PidFd starter_;
-  bool lost_ = false;  // the starter is gone, and every outcome says so
+  Outbox outbox_;
   std::uint64_t last_id_ = 0;
   std::map<std::uint64_t, ProgramOutcome> outcomes_;
 };

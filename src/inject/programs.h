@@ -51,8 +51,8 @@ class Programs {
   virtual std::uint64_t start(const ProgramRequest& request) = 0;
   // What is known of it now; never blocks.
   virtual ProgramOutcome outcome(std::uint64_t id) = 0;
-  // Readable when an outcome may have changed; -1 when the starter is gone and every outcome says
-  // so.
+  // Readable when an outcome may have changed; -1 when the starter is gone. Wait for a time beside
+  // it: the next look finds what has not been sent yet, and what the starter said last.
   virtual int fd() const = 0;
   // The process that starts them. When it has ended, none of its commands runs any more, and what
   // it was asked to start has been started.

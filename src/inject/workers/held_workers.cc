@@ -89,7 +89,8 @@ Step HeldWorkers::await_gone() {
     if (pidfd.ok() && !pidfd->ended()) left.push_back(std::to_string(process.pid));
   }
   for (WorkerWatch& worker : workers_) {
-    if (processes_.empty() && !worker.look().ended) left.push_back("one that is starting");
+    const bool ended = worker.look().ended;  // which also sends again what could not be sent
+    if (processes_.empty() && !ended) left.push_back("one that is starting");
   }
   if (left.empty()) return Step::done("no worker is left");
   if (now - *gone_wait_since_ < end_limit_) return Step::wait(kShortLook);

@@ -186,7 +186,6 @@ Step Revival::await(const std::vector<Target>& lost) {
   const base::Instant moment = base::BootClock::now();
   if (!waiting_since_) waiting_since_ = moment;
   if (moment - *waiting_since_ > plan_.limit) return Step::failed(not_back(*now));
-  if (attempts_.empty()) return Step::wait(kLook);
   return Step::wait_for({context_.programs().fd()}, kLook);
 }
 
